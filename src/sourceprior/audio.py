@@ -1,0 +1,202 @@
+"""Recordings in and out: files, arrays, sample rates, channels and levels.
+
+Inside the package a recording is a float array `(channels, samples)`; this file is the only one that knows other forms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soundfile as sf
+import soxr
+
+from sourceprior.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
+MOST_CHANNELS = 8
+
+_EXTENSION = {
+    "WAV": "wav",
+    "WAVEX": "wav",
+    "RF64": "wav",
+    "W64": "w64",
+    "FLAC": "flac",
+    "AIFF": "aiff",
+    "CAF": "caf",
+    "AU": "au",
+}
+_BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_FLOAT = {"FLOAT": np.float32, "DOUBLE": np.float64}
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """Container and sample type in libsndfile's names, for example `FLAC` and `PCM_24`."""
+
+    container: str = "WAV"
+    subtype: str = "FLOAT"
+
+    @property
+    def extension(self) -> str:
+        """File name ending without the dot."""
+        return _EXTENSION[self.container]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether samples beyond full scale survive being written."""
+        return self.subtype in _FLOAT
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a file holds: `samples` `(channels, samples)` in full scale ±1, and the format to write its stems in."""
+
+    samples: np.ndarray
+    sample_rate: int
+    format: FileFormat
+
+
+def read(path: str | os.PathLike[str]) -> Recording:
+    """Read any file that libsndfile knows.
+
+    Samples are float32, or float64 where the file holds more than 24 bits. The format is the file's own if its
+    container and sample type are lossless, else 32-bit float WAV: encoding the stems of an MP3 with losses once more
+    would keep them from adding up to it.
+
+    Raises UserError for a missing, unreadable, empty or foreign file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a recording.")
+    if not path.exists():
+        raise UserError(f"There is no file {path}.")
+    try:
+        with sf.SoundFile(path) as file:
+            wide = file.subtype in ("PCM_32", "DOUBLE")
+            samples = file.read(dtype="float64" if wide else "float32", always_2d=True).T
+            return Recording(samples, file.samplerate, _lossless(file.format, file.subtype))
+    except PermissionError as error:
+        raise UserError(f"{path} may not be read: permission denied.") from error
+    except (sf.LibsndfileError, OSError, RuntimeError) as error:
+        if not os.access(path, os.R_OK):
+            raise UserError(f"{path} may not be read: permission denied.") from error
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty.") from error
+        raise UserError(f"{path} is not a sound file that can be read (WAV, FLAC, AIFF, CAF, Ogg, MP3 can).") from error
+
+
+def _lossless(container: str, subtype: str) -> FileFormat:
+    known = container in _EXTENSION and (subtype in _BITS or subtype in _FLOAT)
+    return FileFormat(container, subtype) if known and sf.check_format(container, subtype) else FileFormat()
+
+
+def check(samples: np.ndarray, sample_rate: int) -> None:
+    """Raise UserError unless `samples` `(channels, samples)` at `sample_rate` Hz can be separated."""
+    channels, length = samples.shape
+    if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+        raise UserError(
+            f"The sample rate must be {LOWEST_RATE} to {HIGHEST_RATE} Hz; this recording has {sample_rate} Hz."
+        )
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise UserError(f"At most {MOST_CHANNELS} channels can be separated; this recording has {channels}.")
+    if length == 0:
+        raise UserError("The recording is empty: it has no samples.")
+    if not np.isfinite(samples).all():
+        raise UserError("The recording has samples that are not finite (NaN or infinity).")
+    if rms(samples) < 1e-7:
+        raise UserError("The recording is silent: there is nothing to separate.")
+
+
+def channels_first(array: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """An array of any accepted shape as `(channels, samples)`, and the function that brings back the shape.
+
+    Accepts `(samples,)`, `(channels, samples)` and `(samples, channels)`; of two dimensions the smaller one holds the
+    channels, and the first if they are equal. float32 stays float32, other floats become float64.
+
+    Raises UserError for other shapes and for integers, whose full scale nobody can know.
+    """
+    if not np.issubdtype(array.dtype, np.floating):
+        raise UserError(f"Give samples as floating-point numbers in full scale ±1, not {array.dtype}.")
+    array = array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64, copy=False)
+    if array.ndim == 1:
+        return array[None, :], lambda samples: samples[0]
+    if array.ndim != 2:
+        raise UserError(f"Give samples as (samples,), (channels, samples) or (samples, channels), not {array.shape}.")
+    if array.shape[0] <= array.shape[1]:
+        return array, lambda samples: samples
+    return array.T, lambda samples: samples.T
+
+
+def resample(samples: np.ndarray, from_rate: int, to_rate: int, length: int | None = None) -> np.ndarray:
+    """Change the sample rate of `(channels, samples)` with soxr's very high quality, without a delay.
+
+    With `length` the result is cut or filled with zeros to exactly that many samples.
+    """
+    if from_rate != to_rate:
+        samples = soxr.resample(samples.T, from_rate, to_rate, quality="VHQ").T
+    if length is not None and samples.shape[1] != length:
+        samples = np.pad(samples[:, :length], ((0, 0), (0, max(0, length - samples.shape[1]))))
+    return samples
+
+
+def rms(samples: np.ndarray) -> float:
+    """Root mean square over all samples, linear."""
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def decibel(amplitude: float) -> float:
+    """20 log10 of an amplitude, no lower than -200 dB."""
+    return 20 * float(np.log10(max(amplitude, 1e-10)))
+
+
+def quantise(samples: np.ndarray, subtype: str) -> np.ndarray:
+    """Samples as a file of that sample type gives them back: rounded, and limited to full scale unless it is float."""
+    if subtype in _FLOAT:
+        return samples.astype(_FLOAT[subtype])
+    scale = 2.0 ** (_BITS[subtype] - 1)
+    return np.clip(np.rint(samples.astype(np.float64) * scale), -scale, scale - 1) / scale
+
+
+def write(path: Path, samples: np.ndarray, sample_rate: int, form: FileFormat) -> np.ndarray:
+    """Write `(channels, samples)` and return the samples as the file gives them back.
+
+    The file is written beside its place and moved there when it is whole, so that an interruption leaves no half file.
+    Integers are rounded here, not by libsndfile, whose scale for writing (2^n - 1) is not that for reading (2^n).
+
+    Raises UserError where the file cannot be written.
+    """
+    kept = quantise(samples, form.subtype)
+    data = kept
+    if not form.is_float:
+        integer: Any = np.int16 if _BITS[form.subtype] <= 16 else np.int32
+        # libsndfile takes the upper bits of the integer it is given.
+        data = np.clip(kept * 2.0 ** (8 * integer().itemsize - 1), np.iinfo(integer).min, np.iinfo(integer).max)
+        data = data.astype(integer)
+    with replacing(path) as part:
+        sf.write(part, data.T, sample_rate, format=form.container, subtype=form.subtype)
+    return kept
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; move it to `path` if the block ends well, else remove it.
+
+    Raises UserError where the file cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except (OSError, sf.LibsndfileError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{path} cannot be written: {reason}.") from error
+    finally:
+        part.unlink(missing_ok=True)
