@@ -1,0 +1,368 @@
+"""The paper's prior: a triple-path attention U-Net on the complex STFT that predicts the noise in a waveform.
+
+Three attentions (paper, Figure 4): within a frame over frequency, within a bin over time, and, in the middle stage
+only, over time on whole frames. Everything is conditioned on timestep and class through AdaLN-Zero (Peebles and Xie
+2023). Parameter names and shapes are those of the published checkpoints.
+
+Feature maps are kept as (B, F, T, C), channels last: LayerNorm and the 1x1 convolutions then work on the last
+dimension without a copy, and a 3x3 convolution sees the same memory as a channels_last tensor.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+N_FFT = 510
+HOP = 255
+BINS = N_FFT // 2 + 1
+TIMESTEP_FEATURES = 256
+SUBBANDS = 4
+"""Neighbouring bins folded into channels by the global-temporal attention."""
+GLOBAL_CHANNELS = 16
+"""Channels left per folded bin before whole frames attend to each other."""
+FRAME_MULTIPLE = 4
+"""Two halvings of the time axis need a multiple of four frames."""
+
+
+def _normalise(x: Tensor) -> Tensor:
+    """LayerNorm over the last dimension, without affine parameters: those come from the condition."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x (B, ..., C) scaled by 1 + scale and shifted, both (B, C)."""
+    between = (1,) * (x.ndim - 2)
+    return torch.addcmul(shift.reshape(len(shift), *between, -1), x, (1 + scale).reshape(len(scale), *between, -1))
+
+
+def _gated_residual(x: Tensor, gate: Tensor, update: Tensor) -> Tensor:
+    """x + gate * update for x and update (B, ..., C) and gate (B, C)."""
+    return torch.addcmul(x, gate.reshape(len(gate), *(1,) * (x.ndim - 2), -1), update)
+
+
+def _swiglu(x: Tensor) -> Tensor:
+    """First half times SiLU of the second half, on the last dimension."""
+    value, gate = x.chunk(2, dim=-1)
+    return value * F.silu(gate)
+
+
+def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution on a channels-last map is a matrix product."""
+    return F.linear(x, conv.weight.flatten(1), conv.bias)
+
+
+def _spatial(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution on a map (B, F, T, C) -> (B, F', T', C')."""
+    return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoid of the timestep, then two linear layers: (B,) -> (B, width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(TIMESTEP_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        half = TIMESTEP_FEATURES // 2
+        frequency = torch.exp(-math.log(1e4) * torch.arange(half, device=timestep.device) / half)
+        angle = timestep.float()[:, None] * frequency
+        features = torch.cat((angle.cos(), angle.sin()), dim=-1)
+        return self.mlp(features.to(self.mlp[0].weight.dtype))
+
+
+class LabelEmbedder(nn.Module):
+    """A table of classes + 1 rows, the last one for "no class": (B,) -> (B, width)."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(classes + 1, width)
+
+    def forward(self, label: Tensor) -> Tensor:
+        return self.embedding_table(label)
+
+
+class Modulation(nn.Sequential):
+    """Linear(SiLU(condition)) in `parts` equal parts: (B, embedding) -> parts x (B, width)."""
+
+    def __init__(self, embedding: int, width: int, parts: int) -> None:
+        super().__init__(nn.SiLU(), nn.Linear(embedding, parts * width))
+        self.parts = parts
+
+    def split(self, condition: Tensor) -> tuple[Tensor, ...]:
+        return self(condition).chunk(self.parts, dim=-1)
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward as 1x1 convolutions: (B, F, T, C) -> (B, F, T, C)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(width, 4 * width, 1)
+        self.fc2 = nn.Conv2d(2 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _pointwise(self.fc2, _swiglu(_pointwise(self.fc1, x)))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions (θ = 1e4, interleaved pairs): (S, L, C) -> (S, L, C)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.to_out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        s, length, width = x.shape
+        q, k, v = self.to_qkv(x).view(s, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        cos, sin = _rotation(length, width // self.heads, x)
+        out = F.scaled_dot_product_attention(_rotate(q, cos, sin), _rotate(k, cos, sin), v)
+        return self.to_out(out.transpose(1, 2).reshape(s, length, width))
+
+
+def _rotation(length: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (length, width / 2) of position times frequency."""
+    pair = torch.arange(0, width, 2, device=like.device, dtype=torch.float32)
+    frequency = 1.0 / 1e4 ** (pair / width)
+    angle = torch.arange(length, device=like.device, dtype=torch.float32)[:, None] * frequency
+    return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
+
+
+class PathAttention(nn.Module):
+    """Attention along the middle axis of (B, S, L, C), every one of the S sequences on its own, then feed-forward."""
+
+    def __init__(self, width: int, embedding: int, heads: int) -> None:
+        super().__init__()
+        self.sup_conv = nn.Conv2d(width, 2 * width, 1)
+        self.attn = SelfAttention(width, heads)
+        self.mlp = FeedForward(width)
+        self.adaLN_modulation = Modulation(embedding, width, 6)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation.split(condition)
+        update = _normalise(_swiglu(_pointwise(self.sup_conv, _normalise(x))))
+        update = self.attn(_modulate(update, shift_a, scale_a).flatten(0, 1)).view_as(x)
+        x = _gated_residual(x, gate_a, update)
+        return _gated_residual(x, gate_m, self.mlp(_modulate(_normalise(x), shift_m, scale_m)))
+
+
+class GlobalAttention(nn.Module):
+    """Attention over time between whole frames, on few channels: (B, F, T, C) -> (B, F, T, C)."""
+
+    def __init__(self, width: int, embedding: int, heads: int, bins: int) -> None:
+        super().__init__()
+        vector = GLOBAL_CHANNELS * (bins // SUBBANDS)
+        self.sup_conv = nn.Conv2d(SUBBANDS * width, 2 * GLOBAL_CHANNELS, 1)
+        self.recov_conv = nn.Conv2d(GLOBAL_CHANNELS, SUBBANDS * width, (3, 1), padding=(1, 0))
+        self.attn = SelfAttention(vector, heads)
+        self.mlp = FeedForward(width)
+        self.adaLN_modulation_att = Modulation(embedding, vector, 3)
+        self.adaLN_modulation_mlp = Modulation(embedding, width, 3)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        b, f, t, c = x.shape
+        shift_a, scale_a, gate_a = self.adaLN_modulation_att.split(condition)
+        shift_m, scale_m, gate_m = self.adaLN_modulation_mlp.split(condition)
+        # Four neighbouring bins become channels, channel-major.
+        folded = _normalise(x).view(b, f // SUBBANDS, SUBBANDS, t, c).permute(0, 1, 3, 4, 2).flatten(3)
+        small = _swiglu(_pointwise(self.sup_conv, folded))
+        frames = small.permute(0, 2, 3, 1).flatten(2)
+        frames = self.attn(_modulate(_normalise(frames), shift_a, scale_a)) * gate_a[:, None]
+        frames = _normalise(frames).view(b, t, GLOBAL_CHANNELS, -1).permute(0, 3, 1, 2)
+        update = _spatial(self.recov_conv, frames).unflatten(-1, (c, SUBBANDS)).permute(0, 1, 4, 2, 3).reshape(x.shape)
+        x = x + update
+        return _gated_residual(x, gate_m, self.mlp(_modulate(_normalise(x), shift_m, scale_m)))
+
+
+class Block(nn.Module):
+    """[Global-temporal attention,] intra-frame attention, intra-frequency attention on (B, F, T, C)."""
+
+    def __init__(self, width: int, embedding: int, heads: int, global_bins: int | None = None) -> None:
+        super().__init__()
+        if global_bins is not None:
+            self.fullatt = GlobalAttention(width, embedding, heads, global_bins)
+        self.has_global = global_bins is not None
+        self.freatt = PathAttention(width, embedding, heads)
+        self.timeatt = PathAttention(width, embedding, heads)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        if self.has_global:
+            x = self.fullatt(x, condition)
+        x = self.freatt(x.transpose(1, 2).contiguous(), condition)
+        return self.timeatt(x.transpose(1, 2).contiguous(), condition)
+
+
+class Resample(nn.Module):
+    """3x3 convolution, then pixel unshuffle (down) or shuffle (up) by two: (B, F, T, C) -> (B, F', T', C')."""
+
+    def __init__(self, width: int, down: bool) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(width, width // 2 if down else 2 * width, 3, padding=1, bias=False)
+        self.down = down
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x.permute(0, 3, 1, 2))
+        x = F.pixel_unshuffle(x, 2) if self.down else F.pixel_shuffle(x, 2)
+        return x.permute(0, 2, 3, 1).contiguous()
+
+
+class FinalLayer(nn.Module):
+    """LayerNorm, modulation by the timestep, 3x3 convolution to real and imaginary part."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.out_proj = nn.Conv2d(width, 2, 3, padding=1, bias=False)
+        self.adaLN_modulation = Modulation(embedding, width, 2)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return _spatial(self.out_proj, _modulate(_normalise(x), *self.adaLN_modulation.split(condition)))
+
+
+class AttentionUNet(nn.Module):
+    """ε-network of the paper: 37.24 M parameters at width 72.
+
+    Args:
+        width: channels h of the outer stages; the stages have h, 2h, 4h, 2h, h. A multiple of 2 * heads.
+        classes: number of classes; the label embeddings have one row more, for "no class".
+        embedding: width of the timestep and class embeddings.
+        heads: attention heads.
+        blocks: blocks of the five stages.
+        checkpoint: keep only every attention's input for the backward pass and compute the rest again there: a
+            fraction of the memory for one more forward. It changes no result.
+
+    Raises:
+        ValueError: width not a multiple of 2 * heads, or fewer than one class.
+    """
+
+    def __init__(
+        self,
+        width: int = 72,
+        classes: int = 1,
+        *,
+        embedding: int = 128,
+        heads: int = 4,
+        blocks: tuple[int, int, int, int, int] = (2, 4, 8, 4, 2),
+        checkpoint: bool = True,
+    ) -> None:
+        super().__init__()
+        if width < 1 or width % (2 * heads):
+            raise ValueError(f"The attention U-Net needs a width that is a multiple of {2 * heads}, not {width}.")
+        if classes < 1:
+            raise ValueError(f"The attention U-Net needs at least one class, not {classes}.")
+        self.config = {
+            "width": width,
+            "classes": classes,
+            "embedding": embedding,
+            "heads": heads,
+            "blocks": list(blocks),
+        }
+        self.width = width
+        self.classes = classes
+        self.checkpoint = checkpoint
+
+        def stage(channels: int, count: int, global_bins: int | None = None) -> nn.ModuleList:
+            return nn.ModuleList(Block(channels, embedding, heads, global_bins) for _ in range(count))
+
+        self.conv_1 = nn.Conv2d(2, width, 3, padding=1, bias=False)
+        for level in range(1, 6):
+            self.add_module(f"t_embedder_{level}", TimestepEmbedder(embedding))
+            self.add_module(f"y_embedder_{level}", LabelEmbedder(classes, embedding))
+        self.t_embedder_out = TimestepEmbedder(embedding)
+        self.encoder_level_1 = stage(width, blocks[0])
+        self.down1_2 = Resample(width, down=True)
+        self.encoder_level_2 = stage(2 * width, blocks[1])
+        self.down2_3 = Resample(2 * width, down=True)
+        self.latent = stage(4 * width, blocks[2], global_bins=BINS // 4)
+        self.up3_2 = Resample(4 * width, down=False)
+        self.reduce_chan_level2 = nn.Conv2d(4 * width, 2 * width, 1)
+        self.decoder_level_2 = stage(2 * width, blocks[3])
+        self.up2_1 = Resample(2 * width, down=False)
+        self.reduce_chan_level1 = nn.Conv2d(2 * width, width, 1)
+        self.decoder_level_1 = stage(width, blocks[4])
+        self.out_conv = nn.Conv2d(width, width, 3, padding=1)
+        self.final_layer = FinalLayer(width, embedding)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """AdaLN-Zero: every gate starts at zero, so a new network passes its input on, and predicts zero noise."""
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        for module in self.modules():
+            if isinstance(module, TimestepEmbedder):
+                nn.init.normal_(module.mlp[0].weight, std=0.02)
+                nn.init.normal_(module.mlp[2].weight, std=0.02)
+            elif isinstance(module, GlobalAttention):
+                # Its attention is gated before a LayerNorm, which undoes a gate of zero only up to the bias of
+                # the way back: that must be zero for the block to start as the identity.
+                nn.init.zeros_(module.recov_conv.bias)
+            elif isinstance(module, Modulation):
+                nn.init.zeros_(module[1].weight)
+                nn.init.zeros_(module[1].bias)
+        nn.init.zeros_(self.final_layer.out_proj.weight)
+
+    def forward(self, waveform: Tensor, timestep: Tensor, label: Tensor) -> Tensor:
+        """The noise in `waveform`.
+
+        Args:
+            waveform: (B, N) noisy waveform at variance-preserving scale, any N ≥ 1.
+            timestep: (B,) timestep on the network's own scale of 0 to 999, integer or not.
+            label: (B,) class index in 0 .. classes; `classes` itself is the row of "no class".
+
+        Returns:
+            (B, N) estimate of the unit-variance noise ε.
+        """
+        length = waveform.shape[-1]
+        # The spectrum stays in single precision under autocast: half an octave of dynamic range is not worth it.
+        with torch.autocast(waveform.device.type, enabled=False):
+            spectrum, window = self._spectrum(waveform.float())
+        x = _spatial(self.conv_1, spectrum.to(self.conv_1.weight.dtype))
+
+        skip_1 = self._stage(self.encoder_level_1, x, self._condition(1, timestep, label))
+        skip_2 = self._stage(self.encoder_level_2, self.down1_2(skip_1), self._condition(2, timestep, label))
+        x = self._stage(self.latent, self.down2_3(skip_2), self._condition(3, timestep, label))
+        x = _pointwise(self.reduce_chan_level2, torch.cat((self.up3_2(x), skip_2), dim=-1))
+        x = self._stage(self.decoder_level_2, x, self._condition(4, timestep, label))
+        x = _pointwise(self.reduce_chan_level1, torch.cat((self.up2_1(x), skip_1), dim=-1))
+        x = self._stage(self.decoder_level_1, x, self._condition(5, timestep, label))
+
+        x = self.final_layer(_spatial(self.out_conv, x), self.t_embedder_out(timestep))
+        with torch.autocast(waveform.device.type, enabled=False):
+            noise = torch.istft(torch.view_as_complex(x.float().contiguous()), N_FFT, HOP, window=window, center=True)
+        return noise[:, :length].to(waveform.dtype)
+
+    def _condition(self, level: int, timestep: Tensor, label: Tensor) -> Tensor:
+        return self.get_submodule(f"t_embedder_{level}")(timestep) + self.get_submodule(f"y_embedder_{level}")(label)
+
+    def _stage(self, blocks: nn.ModuleList, x: Tensor, condition: Tensor) -> Tensor:
+        for block in blocks:
+            if self.checkpoint and torch.is_grad_enabled():
+                x = checkpoint(block, x, condition, use_reentrant=False)
+            else:
+                x = block(x, condition)
+        return x
+
+    def _spectrum(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N) -> real and imaginary part (B, 256, T, 2) with T a multiple of four, and the window (510,)."""
+        frames = math.ceil(waveform.shape[-1] / HOP) + 1
+        frames += -frames % FRAME_MULTIPLE
+        padded = F.pad(waveform, (0, (frames - 1) * HOP - waveform.shape[-1]))
+        window = torch.hann_window(N_FFT, periodic=True, device=waveform.device).sqrt()
+        spectrum = torch.stft(padded, N_FFT, HOP, window=window, center=True, pad_mode="reflect", return_complex=True)
+        return torch.view_as_real(spectrum), window
