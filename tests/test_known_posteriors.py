@@ -1,6 +1,7 @@
 """The yardstick itself: the basis is orthonormal, the denoiser is the posterior mean under white noise."""
 
 import torch
+
 from known_posteriors import gaussian, gaussian_mixture, imdct, mdct
 
 
