@@ -1,0 +1,303 @@
+"""Lists of mixtures for evaluation. The list is the benchmark: rendered twice, on any machine, it gives the same bits.
+
+A mixture names clips, where each is cut and placed, and a gain; all randomness is spent when the list is drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourceprior.datasets import SPEECH, Clip, read_clip
+from sourceprior.errors import UserError, alternatives
+
+TASKS = {
+    "speech_sound": (1, 1),
+    "speech_two_sounds": (1, 2),
+    "two_sounds": (0, 2),
+    "three_sounds": (0, 3),
+    "two_speech": (2, 0),
+}
+"""Name of a task -> number of speakers and of sounds, all different from one another."""
+
+LEVELS = (-25.0, -20.0)
+"""Range of a source's RMS over the whole mixture's length, dB full scale."""
+
+_FULL_SCALE = 32768.0
+_BLOCK = 160
+_TRIES = 200
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Samples start to stop of a clip, placed at a sample of the mixture."""
+
+    clip: str
+    start: int
+    stop: int
+    at: int
+
+
+@dataclass(frozen=True)
+class PlacedSource:
+    """One source: pieces that do not overlap, times a gain that brings their RMS over the mixture to level_db."""
+
+    label: str
+    pieces: tuple[Piece, ...]
+    gain: float
+    level_db: float
+
+
+@dataclass(frozen=True)
+class MixtureSpec:
+    """One mixture of a list: all that is needed to render it from the clips."""
+
+    task: str
+    seed: int
+    index: int
+    samples: int
+    sample_rate: int
+    sources: tuple[PlacedSource, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        """The label of every source."""
+        return [source.label for source in self.sources]
+
+
+def usable_labels(clips: Sequence[Clip], minimum: int, known: Collection[str] | None = None) -> list[str]:
+    """Sound classes with at least `minimum` clips, of those in `known` if given, sorted."""
+    counts: dict[str, int] = {}
+    for clip in clips:
+        if clip.label != SPEECH:
+            counts[clip.label] = counts.get(clip.label, 0) + 1
+    return sorted(label for label, n in counts.items() if n >= minimum and (known is None or label in known))
+
+
+def draw(
+    task: str,
+    count: int,
+    clips: Sequence[Clip],
+    root: str | Path,
+    *,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    seconds: float = 4.0,
+    sample_rate: int = 16000,
+) -> list[MixtureSpec]:
+    """A list of `count` mixtures; mixture i depends on the seed and i only, so that longer lists begin alike.
+
+    Every source's RMS over the whole length is uniform in LEVELS. A sound longer than the mixture is cropped, a
+    shorter one placed at random; a speaker's utterances are joined in random order and cropped. Sources overlap for at
+    least half of the shorter one, measured between the first and the last 10 ms within 40 dB of their loudest.
+
+    Args:
+        task: one of TASKS.
+        clips: from one split; sounds are drawn by class first, then by clip.
+        root: folder that the clips' paths are written relative to.
+        labels: sound classes to draw from; None for all.
+
+    Raises:
+        UserError: unknown task, or too few classes or speakers.
+    """
+    if task not in TASKS:
+        raise UserError(f"There is no task {task!r}; choose {alternatives(list(TASKS))}.")
+    shop = _Shop(clips, Path(root), labels, sample_rate)
+    speakers, sounds = TASKS[task]
+    if len(shop.speakers) < speakers or len(shop.sounds) < sounds:
+        raise UserError(
+            f"Task {task} needs {speakers} speakers and {sounds} sound classes; "
+            f"the clips have {len(shop.speakers)} and {len(shop.sounds)}."
+        )
+    samples = round(seconds * sample_rate)
+    return [
+        MixtureSpec(
+            task, seed, i, samples, sample_rate, _draw_sources(shop, speakers, sounds, samples, f"{task}/{seed}/{i}")
+        )
+        for i in range(count)
+    ]
+
+
+def render(spec: MixtureSpec, root: str | Path) -> NDArray[np.float32]:
+    """The sources of a mixture `(K, N)`; the mixture is `mix` of them.
+
+    Integers times one stored gain, so that no rounding depends on the machine.
+
+    Raises:
+        UserError: a clip is missing or shorter than the list says.
+    """
+    out = np.zeros((len(spec.sources), spec.samples), np.float32)
+    for row, source in zip(out, spec.sources, strict=True):
+        for piece in source.pieces:
+            path = Path(root) / piece.clip
+            if not path.is_file():
+                raise UserError(f"The mixture list names '{piece.clip}', which is not in '{root}'.")
+            wave = read_clip(path, spec.sample_rate)[piece.start : piece.stop]
+            if len(wave) < piece.stop - piece.start:
+                raise UserError(f"'{path}' is shorter than the mixture list says: another version of the data?")
+            row[piece.at : piece.at + len(wave)] = wave * (source.gain / _FULL_SCALE)
+    return out
+
+
+def mix(sources: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum of sources `(K, N)`, in their order."""
+    total = np.zeros_like(sources[0])
+    for source in sources:
+        total = total + source
+    return total
+
+
+def write_list(path: str | Path, specs: Iterable[MixtureSpec]) -> None:
+    """Write a list as JSON lines, one mixture a line."""
+    Path(path).write_text("".join(json.dumps(asdict(spec)) + "\n" for spec in specs))
+
+
+def read_list(path: str | Path) -> list[MixtureSpec]:
+    """Read a list of JSON lines.
+
+    Raises UserError for a file that is missing or holds something else.
+    """
+    try:
+        return [_from_json(json.loads(line)) for line in Path(path).read_text().splitlines() if line.strip()]
+    except OSError:
+        raise UserError(f"The mixture list '{path}' cannot be read.") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"'{path}' is not a mixture list.") from None
+
+
+def _from_json(entry: dict) -> MixtureSpec:
+    sources = tuple(
+        PlacedSource(**{**source, "pieces": tuple(Piece(**piece) for piece in source["pieces"])})
+        for source in entry["sources"]
+    )
+    return MixtureSpec(**{**entry, "sources": sources})
+
+
+class _Shop:
+    """Clips by class and by speaker, read when first asked for."""
+
+    def __init__(self, clips: Sequence[Clip], root: Path, labels: Sequence[str] | None, sample_rate: int) -> None:
+        self.root, self.sample_rate = root, sample_rate
+        self.speakers: dict[str, list[Clip]] = {}
+        self.sounds: dict[str, list[Clip]] = {}
+        for clip in sorted(clips, key=lambda clip: clip.path.as_posix()):
+            if clip.label == SPEECH:
+                self.speakers.setdefault(clip.speaker, []).append(clip)
+            elif labels is None or clip.label in labels:
+                self.sounds.setdefault(clip.label, []).append(clip)
+        self._waves: dict[Path, NDArray[np.int16]] = {}
+
+    def wave(self, clip: Clip) -> NDArray[np.int16]:
+        if clip.path not in self._waves:
+            self._waves[clip.path] = read_clip(clip.path, self.sample_rate)
+        return self._waves[clip.path]
+
+    def piece(self, clip: Clip, start: int, stop: int, at: int) -> Piece:
+        return Piece(clip.path.relative_to(self.root).as_posix(), start, stop, at)
+
+
+def _draw_sources(shop: _Shop, speakers: int, sounds: int, samples: int, key: str) -> tuple[PlacedSource, ...]:
+    # A generator seeded by text draws the same numbers in every version and on every machine.
+    rng = random.Random(key)
+    for _ in range(_TRIES):
+        drawn = [
+            (SPEECH, _speech(shop, shop.speakers[name], samples, rng)) for name in _some(shop.speakers, speakers, rng)
+        ]
+        drawn += [(label, _sound(shop, shop.sounds[label], samples, rng)) for label in _some(shop.sounds, sounds, rng)]
+        waves = [wave for _, (_, wave) in drawn]
+        if all(wave.any() for wave in waves) and _overlapping(waves):
+            return tuple(_levelled(label, pieces, wave, rng) for label, (pieces, wave) in drawn)
+    raise UserError("No overlapping sources were found: the clips are too short or silent.")
+
+
+def _some(names: Iterable[str], count: int, rng: random.Random) -> list[str]:
+    """`count` different names."""
+    left = list(names)
+    return [left.pop(_below(len(left), rng)) for _ in range(count)]
+
+
+def _below(n: int, rng: random.Random) -> int:
+    """An integer from 0 to n - 1. Of the generator's methods only random() is promised never to change."""
+    return int(rng.random() * n)
+
+
+def _sound(
+    shop: _Shop, clips: Sequence[Clip], samples: int, rng: random.Random
+) -> tuple[tuple[Piece, ...], NDArray[np.int64]]:
+    """A clip cropped or placed at random: pieces, and the wave (samples,) they make."""
+    clip = clips[_below(len(clips), rng)]
+    whole = shop.wave(clip)
+    length = len(whole)
+    if length > samples:
+        start = _below(length - samples + 1, rng)
+        for _ in range(_TRIES):
+            # A crop more than 10 dB below its clip is a pause, and the level would blow it up.
+            if _power(whole[start : start + samples]) >= 0.1 * _power(whole):
+                break
+            start = _below(length - samples + 1, rng)
+        return _assembled(shop, [(clip, start, start + samples, 0)], samples)
+    return _assembled(shop, [(clip, 0, length, _below(samples - length + 1, rng))], samples)
+
+
+def _speech(
+    shop: _Shop, clips: Sequence[Clip], samples: int, rng: random.Random
+) -> tuple[tuple[Piece, ...], NDArray[np.int64]]:
+    """A speaker's utterances joined in random order until they fill the mixture, then cropped (or placed) at random."""
+    left, chosen, total = list(clips), [], 0
+    while left and total < samples:
+        clip = left.pop(_below(len(left), rng))
+        chosen.append((clip, total))
+        total += len(shop.wave(clip))
+    # Where the mixture begins in the joined speech: negative when there is too little of it.
+    begin = _below(total - samples + 1, rng) if total >= samples else -_below(samples - total + 1, rng)
+    cuts = []
+    for clip, at in chosen:
+        start, stop = max(0, begin - at), min(len(shop.wave(clip)), begin + samples - at)
+        if stop > start:
+            cuts.append((clip, start, stop, at + start - begin))
+    return _assembled(shop, cuts, samples)
+
+
+def _assembled(
+    shop: _Shop, cuts: Sequence[tuple[Clip, int, int, int]], samples: int
+) -> tuple[tuple[Piece, ...], NDArray[np.int64]]:
+    wave = np.zeros(samples, np.int64)
+    for clip, start, stop, at in cuts:
+        wave[at : at + stop - start] = shop.wave(clip)[start:stop]
+    return tuple(shop.piece(*cut) for cut in cuts), wave
+
+
+def _levelled(label: str, pieces: tuple[Piece, ...], wave: NDArray[np.int64], rng: random.Random) -> PlacedSource:
+    level = round(LEVELS[0] + (LEVELS[1] - LEVELS[0]) * rng.random(), 3)
+    # Rounded, as the last bit of a power may differ between machines.
+    gain = float(f"{10 ** (level / 20) / _power(wave) ** 0.5:.9g}")
+    return PlacedSource(label, pieces, gain, level)
+
+
+def _power(wave: NDArray[np.integer]) -> float:
+    """Mean square at full scale 1. The sum of squares of integers is exact, whatever the order of the additions."""
+    return int((wave.astype(np.int64) ** 2).sum()) / len(wave) / _FULL_SCALE**2
+
+
+def active_span(wave: NDArray) -> tuple[int, int]:
+    """First and last + 1 sample of the 10 ms blocks (at 16 kHz) within 40 dB of the loudest; (0, 0) for silence."""
+    blocks = np.pad(np.asarray(wave, np.float64), (0, -len(wave) % _BLOCK)).reshape(-1, _BLOCK)
+    energy = (blocks**2).sum(1)
+    active = np.flatnonzero((energy >= 1e-4 * energy.max()) & (energy > 0))
+    return (int(active[0]) * _BLOCK, min(len(wave), int(active[-1] + 1) * _BLOCK)) if len(active) else (0, 0)
+
+
+def _overlapping(waves: Sequence[NDArray]) -> bool:
+    """Whether every two of the waves overlap for at least half of the shorter one's active span."""
+    spans = [active_span(wave) for wave in waves]
+    for i, (a, b) in enumerate(spans):
+        for c, d in spans[:i]:
+            if min(b, d) - max(a, c) < 0.5 * min(b - a, d - c):
+                return False
+    return True

@@ -1,0 +1,98 @@
+"""Mixture lists on real clips: stated levels, overlap, different sources, and the same bits every time."""
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sourceprior.datasets import read_manifest
+from sourceprior.errors import UserError
+from sourceprior.metrics import si_sdr
+from sourceprior.mixtures import LEVELS, TASKS, active_span, draw, mix, read_list, render, usable_labels, write_list
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return read_manifest(DATA, "test")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_levels_overlap_and_sources(task, clips):
+    speakers, sounds = TASKS[task]
+    for spec in draw(task, 10, clips, DATA):
+        sources = render(spec, DATA)
+        assert sources.shape == (speakers + sounds, 64000)
+        level = 10 * np.log10((sources.astype(np.float64) ** 2).mean(1))
+        np.testing.assert_allclose(level, [source.level_db for source in spec.sources], atol=1e-4)
+        assert (level >= LEVELS[0] - 1e-3).all()
+        assert (level <= LEVELS[1] + 1e-3).all()
+
+        assert spec.labels.count("speech") == speakers
+        heard = [Path(source.pieces[0].clip).parent.name for source in spec.sources]
+        assert len(set(heard)) == len(heard)  # classes and speakers
+        for source, name in zip(spec.sources, heard, strict=True):
+            assert {Path(piece.clip).parent.name for piece in source.pieces} == {name}
+
+        spans = [active_span(source) for source in sources]
+        for (a, b), (c, d) in itertools.combinations(spans, 2):
+            assert min(b, d) - max(a, c) >= 0.5 * min(b - a, d - c)
+        np.testing.assert_allclose(mix(sources), sources.sum(0), atol=1e-6)
+
+
+def test_levels_fill_their_range_and_unprocessed_mixtures_lie_at_theory(clips):
+    for task, theory in [("speech_sound", 0.0), ("three_sounds", -3.1)]:
+        specs = draw(task, 40, clips, DATA)
+        levels = [source.level_db for spec in specs for source in spec.sources]
+        assert min(levels) < LEVELS[0] + 0.5
+        assert max(levels) > LEVELS[1] - 0.5
+        unprocessed = [si_sdr(mix(x), x).mean() for x in (render(spec, DATA) for spec in specs)]
+        assert np.mean(unprocessed) == pytest.approx(theory, abs=0.3)
+
+
+def test_the_same_list_every_time_and_longer_lists_begin_alike(clips):
+    specs = draw("speech_sound", 5, clips, DATA, seed=3)
+    assert specs == draw("speech_sound", 5, list(reversed(clips)), DATA, seed=3)
+    assert specs == draw("speech_sound", 9, clips, DATA, seed=3)[:5]
+    assert specs != draw("speech_sound", 5, clips, DATA, seed=4)
+    starts = {source.pieces[0].at - source.pieces[0].start for spec in specs for source in spec.sources}
+    assert len(starts) == 10  # every source has an offset of its own
+
+
+def test_a_list_survives_its_file_and_renders_the_same_bits_on_every_machine(clips, tmp_path):
+    specs = [spec for task in TASKS for spec in draw(task, 2, clips, DATA, seed=1)]
+    write_list(tmp_path / "list.jsonl", specs)
+    assert read_list(tmp_path / "list.jsonl") == specs
+    digest = hashlib.sha256()
+    for spec in read_list(tmp_path / "list.jsonl"):
+        digest.update(mix(render(spec, DATA)).astype("<f4").tobytes())
+    # Recorded once: a change means that lists drawn before no longer give the mixtures they gave.
+    assert digest.hexdigest() == "de6e27bac585e14981b9201d6cbf242463e8996445e647d0828ba6460eeea75b"
+
+
+def test_speech_is_joined_until_it_fills_the_mixture(clips):
+    for spec in draw("two_speech", 5, clips, DATA):
+        for source in spec.sources:
+            assert sum(piece.stop - piece.start for piece in source.pieces) <= spec.samples
+            ends = [piece.at + piece.stop - piece.start for piece in source.pieces]
+            assert [piece.at for piece in source.pieces[1:]] == ends[:-1]
+
+
+def test_labels_and_tasks_are_checked(clips, tmp_path):
+    assert usable_labels(clips, 2) == ["Bark", "Saxophone", "rain"]
+    assert usable_labels(clips, 3) == []
+    assert usable_labels(clips, 2, known=["rain", "siren"]) == ["rain"]
+    with pytest.raises(UserError, match="no task 'choir'"):
+        draw("choir", 1, clips, DATA)
+    with pytest.raises(UserError, match="2 sound classes"):
+        draw("two_sounds", 1, clips, DATA, labels=["rain"])
+    with pytest.raises(UserError, match="which is not in"):
+        render(draw("two_sounds", 1, clips, DATA)[0], tmp_path)
+    (tmp_path / "bad.jsonl").write_text("hello\n")
+    with pytest.raises(UserError, match="not a mixture list"):
+        read_list(tmp_path / "bad.jsonl")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_list(tmp_path / "none.jsonl")
