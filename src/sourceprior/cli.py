@@ -1,0 +1,54 @@
+"""The command `sourceprior`. Each subcommand is one file of `sourceprior.commands` and the function of its name.
+
+A person sees one sentence for anything that is wrong with their input, and exit code 2; a traceback is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from typing import Annotated
+
+import typer
+
+from sourceprior import commands
+from sourceprior.errors import UserError
+from sourceprior.version import __version__
+
+app = typer.Typer(
+    help="Take a recording apart with diffusion priors that were each trained on single sources only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _module in pkgutil.iter_modules(commands.__path__):
+    app.command()(getattr(importlib.import_module(f"{commands.__name__}.{_module.name}"), _module.name))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sourceprior {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Take a recording apart with diffusion priors that were each trained on single sources only."""
+
+
+def main() -> None:
+    """Run the command line; exit code 2 and one sentence on stderr for a UserError, 130 after Ctrl-C."""
+    try:
+        app(prog_name="sourceprior")
+    except UserError as error:
+        print(f"sourceprior: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("sourceprior: stopped.", file=sys.stderr)
+        sys.exit(130)
