@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from sourceprior.mixture import Mixture
 
+Generator = torch.Generator | Callable[[tuple[int, ...]], Tensor]
+"""Where an item's noise comes from: a CPU generator, or a function of the shape, such as a replayed recording."""
 
-def standard_normal(shape: Sequence[int], generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
+
+def standard_normal(shape: Sequence[int], generators: Sequence[Generator], like: Tensor) -> Tensor:
     """White noise `(B, *shape)`, item i from generator i, with the dtype and device of `like`.
 
     It is drawn in single precision on the CPU and then moved, so that an item's noise depends on its own generator
     only: not on the batch, the device or the precision.
     """
-    noise = torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
+    noise = torch.stack([_draw(tuple(shape), generator) for generator in generators])
     return noise.to(device=like.device, dtype=like.dtype)
+
+
+def _draw(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    return generator(shape) if callable(generator) else torch.randn(shape, generator=generator)
 
 
 def noise(problem: Mixture, sigma: float, generators: Sequence[torch.Generator], shared: bool = False) -> Tensor:

@@ -344,8 +344,9 @@ class AttentionUNet(nn.Module):
 
         x = self.final_layer(_spatial(self.out_conv, x), self.t_embedder_out(timestep))
         with torch.autocast(waveform.device.type, enabled=False):
-            noise = torch.istft(torch.view_as_complex(x.float().contiguous()), N_FFT, HOP, window=window, center=True)
-        return noise[:, :length].to(waveform.dtype)
+            spectrum = torch.view_as_complex(x.float().contiguous())
+            noise = torch.istft(spectrum, N_FFT, HOP, window=window, center=True, length=length)
+        return noise.to(waveform.dtype)
 
     def _condition(self, level: int, timestep: Tensor, label: Tensor) -> Tensor:
         return self.get_submodule(f"t_embedder_{level}")(timestep) + self.get_submodule(f"y_embedder_{level}")(label)
@@ -360,9 +361,12 @@ class AttentionUNet(nn.Module):
 
     def _spectrum(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N) -> real and imaginary part (B, 256, T, 2) with T a multiple of four, and the window (510,)."""
-        frames = math.ceil(waveform.shape[-1] / HOP) + 1
-        frames += -frames % FRAME_MULTIPLE
-        padded = F.pad(waveform, (0, (frames - 1) * HOP - waveform.shape[-1]))
+        length = waveform.shape[-1]
+        missing = -(length // HOP + 1) % FRAME_MULTIPLE
+        if missing == 0 and length % HOP:
+            # Samples after the last frame's centre would be divided by the vanishing flank of its window.
+            missing = FRAME_MULTIPLE
         window = torch.hann_window(N_FFT, periodic=True, device=waveform.device).sqrt()
+        padded = F.pad(waveform, (0, missing * HOP))
         spectrum = torch.stft(padded, N_FFT, HOP, window=window, center=True, pad_mode="reflect", return_complex=True)
         return torch.view_as_real(spectrum), window

@@ -1,0 +1,91 @@
+"""The paper's reconstruction loss L(y, ŷ) between a mixture and the sum of the estimated sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sourceprior.errors import UserError
+
+
+def _norm(x: Tensor, squared: bool) -> Tensor:
+    """L2 norm of the last dimension, or its square. At zero the norm's gradient is zero, not undefined."""
+    return x.square().sum(-1) if squared else torch.linalg.vector_norm(x, dim=-1)
+
+
+def time_loss(y: Tensor, estimate: Tensor, squared: bool = True) -> Tensor:
+    """‖y - ŷ‖², or the norm itself: (B, N), (B, N) -> (B,)."""
+    return _norm(y - estimate, squared)
+
+
+def group_loss(y: Tensor, estimate: Tensor, segments: int = 512, squared: bool = True) -> Tensor:
+    """Error per segment: the mean of ‖y_n - ŷ_n‖² over the segments, or the sum of the norms: (B, N) x 2 -> (B,).
+
+    A recording is cut into at most `segments` pieces of ⌈N / segments⌉ samples; the last one may be shorter.
+    """
+    pieces = [_norm(piece, squared) for piece in (y - estimate).chunk(segments, dim=-1)]
+    errors = torch.stack(pieces, dim=-1)
+    return errors.mean(-1) if squared else errors.sum(-1)
+
+
+def stft_loss(y: Tensor, estimate: Tensor, n_fft: int = 512, hop: int = 256, squared: bool = True) -> Tensor:
+    """‖|STFT y| - |STFT ŷ|‖² (Frobenius), or the norm itself: (B, N), (B, N) -> (B,). Periodic Hann, centred."""
+    window = torch.hann_window(n_fft, periodic=True, dtype=y.dtype, device=y.device)
+    # A reflection needs more samples than it adds.
+    mode = "reflect" if y.shape[-1] > n_fft // 2 else "constant"
+
+    def magnitude(x: Tensor) -> Tensor:
+        return torch.stft(x, n_fft, hop, window=window, center=True, pad_mode=mode, return_complex=True).abs()
+
+    return _norm((magnitude(y) - magnitude(estimate)).flatten(1), squared)
+
+
+@dataclass(frozen=True)
+class ReconstructionLoss:
+    """λ_time L_time + λ_group L_group + λ_stft L_stft (paper, "Audio Separation as a Diffusion Inverse Problem").
+
+    The defaults are the paper's; `released()` is what the authors' code computes.
+
+    Attributes:
+        time, group, stft: the weights λ; a term of weight 0 is not computed.
+        squared: squared norms and a mean over segments (the paper), or norms and a sum (the released code).
+        segments: number of segments of L_group.
+        n_fft, hop: transform of L_stft, in samples.
+    """
+
+    time: float = 1.0
+    group: float = 0.05
+    stft: float = 0.1
+    squared: bool = True
+    segments: int = 512
+    n_fft: int = 512
+    hop: int = 256
+
+    def __post_init__(self) -> None:
+        if min(self.time, self.group, self.stft) < 0 or self.time + self.group + self.stft == 0:
+            raise UserError("The weights of the reconstruction loss must not be negative, and one must be positive.")
+        if min(self.segments, self.n_fft, self.hop) < 1:
+            raise UserError("Segments, transform size and hop of the reconstruction loss must be at least 1.")
+
+    @classmethod
+    def released(cls, time: float = 1.0, group: float = 0.05, stft: float = 0.1) -> ReconstructionLoss:
+        """The loss of the released code: norms instead of their squares, a sum over segments instead of a mean."""
+        return cls(time, group, stft, squared=False)
+
+    def terms(self, y: Tensor, estimate: Tensor) -> Tensor:
+        """The three weighted terms, time, group and STFT, of every item: (B, N), (B, N) -> (B, 3)."""
+        zero = y.new_zeros(len(y))
+        return torch.stack(
+            (
+                self.time * time_loss(y, estimate, self.squared) if self.time else zero,
+                self.group * group_loss(y, estimate, self.segments, self.squared) if self.group else zero,
+                self.stft * stft_loss(y, estimate, self.n_fft, self.hop, self.squared) if self.stft else zero,
+            ),
+            dim=-1,
+        )
+
+    def __call__(self, y: Tensor, estimate: Tensor) -> Tensor:
+        """Sum of the weighted terms of every item: mixtures (B, N) and their estimates (B, N) -> (B,)."""
+        return self.terms(y, estimate).sum(-1)
