@@ -1,0 +1,1 @@
+"""Separators of other kinds, for comparison only."""
