@@ -1,0 +1,68 @@
+"""`sourceprior train`: a prior from folders of single sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SOURCES = ("speech", "sounds", "all")
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Folder with manifest.csv and the clips it lists.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: checkpoints, curves, and the prior itself.")],
+    sources: Annotated[str, typer.Option(help="What the prior knows: speech, sounds, or all.")] = "sounds",
+    minutes: Annotated[float, typer.Option(help="Training time after which the cosine decay ends.")] = 60.0,
+    steps: Annotated[int, typer.Option(help="Steps after which it ends, if that comes first.")] = 1_000_000,
+    until: Annotated[float, typer.Option(help="Stop this call after so many minutes; the next one goes on.")] = 1e9,
+    batch: Annotated[int, typer.Option(help="Examples per step.")] = 32,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    negatives: Annotated[
+        str, typer.Option(help="none, whole or spliced clips of other sources as silence.")
+    ] = "spliced",
+    shared_spectrum: Annotated[bool, typer.Option(help="One average spectrum for all classes.")] = False,
+    licence: Annotated[str, typer.Option(help="commercial (CC0, CC-BY, MIT, public domain) or any.")] = "commercial",
+    init: Annotated[Path | None, typer.Option(help="Prior folder to start from.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the data and of the new weights.")] = 0,
+    compile: Annotated[
+        bool, typer.Option(help="Compile the step (a minute or two, then several times faster).")
+    ] = True,
+    check_minutes: Annotated[float, typer.Option(help="Minutes between checks on the valid split.")] = 15.0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a source prior; called again with the same folder it goes on from the last checkpoint."""
+    import torch
+
+    from sourceprior.datasets import ClipBank, read_manifest
+    from sourceprior.errors import UserError
+    from sourceprior.runs import describe, finish, labels_of, start_from
+    from sourceprior.selectivity import selectivity
+    from sourceprior.training import Settings, Trainer
+
+    if sources not in SOURCES:
+        raise UserError(f"--sources is one of {', '.join(SOURCES)}, not '{sources}'.")
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    clips = read_manifest(data, "train", licence)
+    known = sorted({clip.label for clip in clips})
+    bank = ClipBank(clips, known).to(where)
+    valid = ClipBank(read_manifest(data, "valid", licence), known).to(where)
+    labels = labels_of(sources, known)
+    settings = Settings(
+        labels=labels, negatives=negatives, shared_spectrum=shared_spectrum, batch=batch, steps=steps, minutes=minutes,
+        rate=rate, seed=seed, compile=compile,
+    )  # fmt: skip
+    print(
+        f"{bank.seconds / 3600:.2f} h of {len(known)} classes on {where}; the prior knows {len(labels)} labels",
+        flush=True,
+    )
+    trainer = Trainer(
+        settings, bank, out, init=start_from(init, labels) if init else None, log=lambda text: print(text, flush=True)
+    )
+    if trainer.resume():
+        print(f"going on from step {trainer.step}, {trainer.elapsed / 60:.0f} minutes", flush=True)
+    trainer.run(
+        until=60 * until, check_every=60 * check_minutes, check=lambda denoiser: selectivity(denoiser, labels, valid)
+    )
+    finish(trainer, out / "prior", describe(data, licence, clips, sources))

@@ -1,0 +1,176 @@
+"""Clips of single sources: from a manifest to batches of training signals.
+
+All clips lie in one flat tensor, and a batch is gathered from it by index arithmetic: the same few lines render it on
+a laptop and on a GPU, where a pool of workers decoding files could not keep up.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from sourceprior.errors import UserError
+
+SPEECH = "speech"
+NON_COMMERCIAL = ("CC-BY-NC", "freeware")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of a manifest."""
+
+    path: Path
+    split: str
+    label: str
+    speaker: str
+    licence: str
+    seconds: float
+
+    @property
+    def commercial(self) -> bool:
+        """Whether the licence allows commercial use (CC0, CC-BY, MIT, public domain)."""
+        return not self.licence.startswith(NON_COMMERCIAL)
+
+
+def read_manifest(root: str | Path, split: str | None = None, licence: str = "commercial") -> list[Clip]:
+    """Clips of ``root/manifest.csv``, those of one split, sorted by path.
+
+    Args:
+        licence: "commercial" leaves out clips whose licence forbids commercial use; "any" keeps all.
+
+    Raises:
+        UserError: there is no manifest, a column is missing, or no clip is left.
+    """
+    file = Path(root) / "manifest.csv"
+    if not file.is_file():
+        raise UserError(f"There is no manifest.csv in '{root}': point --data at a folder that holds one.")
+    clips = []
+    with file.open(newline="") as rows:
+        reader = csv.DictReader(rows)
+        missing = {"path", "kind", "split", "label", "licence", "seconds"} - set(reader.fieldnames or ())
+        if missing:
+            raise UserError(f"'{file}' lacks the column{'s' * (len(missing) > 1)} {', '.join(sorted(missing))}.")
+        for row in reader:
+            label = SPEECH if row["kind"] == SPEECH else row["label"]
+            speaker = row.get("speaker") or ""
+            clip = Clip(Path(root) / row["path"], row["split"], label, speaker, row["licence"], float(row["seconds"]))
+            if (split is None or clip.split == split) and (licence == "any" or clip.commercial):
+                clips.append(clip)
+    if not clips:
+        raise UserError(f"'{file}' lists no clip for split '{split}' with licence '{licence}'.")
+    return sorted(clips, key=lambda clip: clip.path)
+
+
+def read_clip(path: Path, sample_rate: int) -> np.ndarray:
+    """A clip as mono int16 samples at ``sample_rate``."""
+    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = audio.mean(1)
+    if rate != sample_rate:
+        import soxr
+
+        mono = soxr.resample(mono, rate, sample_rate)
+    return np.round(np.clip(mono, -1, 1 - 2**-15) * 2**15).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rendered signals (B, N) and the index of each one's label (B,)."""
+
+    audio: Tensor
+    label: Tensor
+
+
+class ClipBank:
+    """The clips of one split as one flat int16 tensor, with gathering by label.
+
+    Utterances of a speaker are joined with short pauses into one long clip, as a crop of 4 s needs more than one.
+
+    Args:
+        clips: what to load.
+        labels: the label of each index; clips of other labels are left out.
+        sample_rate: Hz.
+        progress: called with (clips read, clips).
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        labels: Sequence[str],
+        sample_rate: int = 16000,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.sample_rate = sample_rate
+        self.labels = tuple(labels)
+        index = {label: i for i, label in enumerate(labels)}
+        pause = np.random.default_rng(0)
+        joined: dict[tuple[str, str], list[np.ndarray]] = {}
+        used = [clip for clip in clips if clip.label in index]
+        for i, clip in enumerate(used):
+            key = (clip.label, clip.speaker or str(clip.path))
+            parts = joined.setdefault(key, [])
+            if parts:
+                parts.append(np.zeros(int(pause.uniform(0.02, 0.3) * sample_rate), np.int16))
+            parts.append(read_clip(clip.path, sample_rate))
+            if progress:
+                progress(i + 1, len(used))
+        if not joined:
+            raise UserError("No clip carries any of the requested labels.")
+        waves = [np.concatenate(parts) for parts in joined.values()]
+        lengths = np.array([len(wave) for wave in waves])
+        self.seconds = float(lengths.sum() / sample_rate)
+        self.wave = torch.from_numpy(np.concatenate([*waves, np.zeros(1, np.int16)]))
+        self.start = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths)[:-1])))
+        self.length = torch.from_numpy(lengths)
+        self.label = torch.tensor([index[label] for label, _ in joined])
+        self.groups = [torch.nonzero(self.label == i).flatten() for i in range(len(labels))]
+
+    def to(self, device: torch.device | str) -> ClipBank:
+        """Move the audio and its index to a device."""
+        for name in ("wave", "start", "length", "label"):
+            setattr(self, name, getattr(self, name).to(device))
+        self.groups = [group.to(device) for group in self.groups]
+        return self
+
+    def weights(self, labels: Iterable[str], power: float = 0.5) -> Tensor:
+        """Probability of each clip (clips,) when labels are drawn with probability (seconds of audio)**power."""
+        chosen = set(labels)
+        weight = torch.zeros(len(self.label), dtype=torch.float64, device=self.label.device)
+        for name, group in zip(self.labels, self.groups, strict=True):
+            if name in chosen and len(group):
+                weight[group] = float(self.length[group].sum()) ** power / len(group)
+        return weight / weight.sum()
+
+    def render(self, clips: Tensor, samples: int, generator: torch.Generator, augment: bool = True) -> Tensor:
+        """Clips (B,) -> signals (B, samples) of RMS 1, each a random crop, or placed at random in silence.
+
+        With ``augment``: playback rate 0.88 to 1.14 for half of them, and polarity. A signal may be partly silent but
+        is never empty.
+        """
+        device, count = self.wave.device, len(clips)
+
+        def uniform(low: float, high: float) -> Tensor:
+            return (torch.rand(count, generator=generator) * (high - low) + low).to(device)
+
+        rate = torch.ones(count, device=device)
+        if augment:
+            rate = torch.where(uniform(0, 1) < 0.5, torch.exp(uniform(-0.13, 0.13)), rate)
+        length = self.length[clips]
+        # Where the clip begins within the signal: anywhere that keeps it inside, or, for a longer clip, any crop.
+        spare = samples - length / rate
+        begin = spare * uniform(0, 1)
+        time = (torch.arange(samples, device=device) - begin[:, None]) * rate[:, None]
+        left = time.floor()
+        inside = (left >= 0) & (left < length[:, None] - 1)
+        where = torch.where(inside, left.long() + self.start[clips][:, None], 0)
+        a, b = self.wave[where].float(), self.wave[where + 1].float()
+        out = torch.where(inside, a + (b - a) * (time - left), 0.0)
+        if augment:
+            out = out * torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)[:, None]
+        return out / out.square().mean(1, keepdim=True).sqrt().clamp_min(1.0)

@@ -1,0 +1,165 @@
+"""Training examples of a denoiser: what it is shown, and what it should return.
+
+A prior has to be good at its own source and bad at every other, or it tells nothing apart in a mixture. Single clips of
+its own alone do not teach that: a clean source says what it is, and a small network learns to denoise anything audible.
+Negatives do, and still need no mixture: recordings of other sources, whose clean estimate is silence.
+
+    none      the source's own clips only
+    whole     some examples are a clip of another source, with silence as the target
+    spliced   own and other clips side by side in one example, cut along random times and frequencies, so that every
+              time-frequency cell holds one of the two and the decision has to be a local one
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sourceprior.datasets import SPEECH, ClipBank
+from sourceprior.stft import BINS, stft
+
+NULL = "anything"
+"""The label of any sound; speech is not one."""
+
+NEGATIVES = ("none", "whole", "spliced")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """STFTs (B, 513, T): the signal before noise is added, and its part that belongs to the label."""
+
+    signal: Tensor
+    target: Tensor
+    label: Tensor
+    has_other: Tensor
+
+
+class ExampleMaker:
+    """Draws batches of examples; a batch depends on the seed and its number only, so a resumed run sees the same data.
+
+    Args:
+        bank: clips of the split, own and other.
+        labels: labels of the prior's rows; "anything" stands for any sound.
+        negatives: "none", "whole" or "spliced".
+        seconds: length of an example.
+        context: levels are those of a signal of this many seconds, of which an example is a crop.
+        speech_share: share of speech among the examples of a prior that knows both.
+    """
+
+    def __init__(
+        self,
+        bank: ClipBank,
+        labels: Sequence[str],
+        negatives: str = "spliced",
+        seconds: float = 2.0,
+        context: float = 4.0,
+        levels: tuple[float, float] = (-27.0, -18.0),
+        null_share: float = 0.15,
+        speech_share: float = 0.4,
+        speech_among_others: float = 0.4,
+        augment: bool = True,
+    ) -> None:
+        if negatives not in NEGATIVES:
+            raise ValueError(f"negatives is one of {', '.join(NEGATIVES)}, not '{negatives}'")
+        self.bank, self.negatives, self.levels, self.augment = bank, negatives, levels, augment
+        self.samples, self.context = round(seconds * bank.sample_rate), round(context * bank.sample_rate)
+        self.null_share, self.speech_among_others = null_share, speech_among_others
+        rows = {label: i for i, label in enumerate(labels)}
+        self.null = rows.get(NULL, -1)
+        self.row = torch.tensor([rows.get(label, -1) for label in bank.labels], device=bank.wave.device)
+        sounds = [label for label in bank.labels if label != SPEECH]
+        own_sounds = [label for label in sounds if label in rows]
+        self.speech_index = bank.labels.index(SPEECH) if SPEECH in bank.labels else -1
+        share = speech_share if own_sounds else 1.0
+        own = torch.zeros(len(bank.label), dtype=torch.float64, device=bank.wave.device)
+        if SPEECH in rows:
+            own += share * bank.weights([SPEECH])
+        if own_sounds:
+            own += (1 - share if SPEECH in rows else 1.0) * bank.weights(own_sounds)
+        self.own = own.cpu()
+        self.sounds = bank.weights(sounds).cpu() if sounds else None
+        self.speech = bank.weights([SPEECH]).cpu() if SPEECH in bank.labels else None
+
+    def draw(self, count: int, seed: int) -> Examples:
+        """``count`` examples; ``seed`` is the number of the batch."""
+        g = torch.Generator().manual_seed(seed)
+        device = self.bank.wave.device
+        clips = torch.multinomial(self.own, count, replacement=True, generator=g).to(device)
+        index = self.bank.label[clips]
+        label = self.row[index]
+        if self.null >= 0:
+            dropped = (torch.rand(count, generator=g) < self.null_share).to(device) & (index != self.speech_index)
+            label = torch.where(dropped, self.null, label)
+        own = self.spectrum(clips, g)
+        if self.negatives == "none" or self.sounds is None or self.speech is None:
+            return Examples(own, own, label, torch.zeros(count, dtype=torch.bool, device=device))
+
+        other = torch.multinomial(self.sounds, count, replacement=True, generator=g).to(device)
+        speech = torch.multinomial(self.speech, count, replacement=True, generator=g).to(device)
+        is_speech = index == self.speech_index
+        use_speech = (torch.rand(count, generator=g) < self.speech_among_others).to(device)
+        # "Anything" denies speech only, and a class is no negative of itself.
+        use_speech = (use_speech | (label == self.null) | (self.bank.label[other] == index)) & ~is_speech
+        rest = self.spectrum(torch.where(use_speech, speech, other), g)
+        if self.negatives == "whole":
+            mask = (torch.rand(count, generator=g) < 0.65).float()[:, None, None].expand(-1, BINS, own.shape[-1])
+        else:
+            mask = patchwork(count, own.shape[-1], g)
+        mask = mask.to(device)
+        target = mask * own
+        return Examples(target + (1 - mask) * rest, target, label, mask.amin((1, 2)) < 0.5)
+
+    def spectrum(self, clips: Tensor, g: torch.Generator) -> Tensor:
+        """Clips (B,) at a random level, mildly equalised, as STFTs (B, 513, T)."""
+        wave = self.bank.render(clips, self.context, g, self.augment)
+        low, high = self.levels
+        gain = 10 ** ((torch.rand(len(clips), generator=g) * (high - low) + low) / 20)
+        spectrum = stft(crop(wave, self.samples, g) * gain[:, None].to(wave.device))
+        return spectrum * equaliser(len(clips), g).to(wave.device) if self.augment else spectrum
+
+
+def crop(wave: Tensor, samples: int, g: torch.Generator) -> Tensor:
+    """A random crop of each row; mostly the louder one of two, as the source may be silent for most of the time."""
+    count, total = wave.shape
+    if samples >= total:
+        return wave
+    energy = torch.nn.functional.pad(wave.square().cumsum(1), (1, 0))
+    start = torch.randint(0, total - samples + 1, (2, count), generator=g).to(wave.device)
+    rows = torch.arange(count, device=wave.device)
+    inside = energy[rows, start + samples] - energy[rows, start]
+    pick = (torch.rand(count, generator=g) < 0.75).to(wave.device) & (inside[1] > inside[0])
+    first = torch.where(pick, start[1], start[0])
+    return wave.gather(1, first[:, None] + torch.arange(samples, device=wave.device))
+
+
+def equaliser(count: int, g: torch.Generator, decibels: float = 3.0) -> Tensor:
+    """Random smooth gains (B, 513, 1): straight lines over log frequency between six points."""
+    points = torch.randn(count, 6, generator=g) * decibels
+    position = torch.log1p(torch.arange(BINS) / 16) / math.log1p((BINS - 1) / 16) * 5
+    left = position.floor().clamp_max(4).long()
+    gain = points[:, left] + (points[:, left + 1] - points[:, left]) * (position - left)
+    return 10 ** (gain[..., None] / 20)
+
+
+def patchwork(count: int, frames: int, g: torch.Generator) -> Tensor:
+    """Random masks (B, 513, T), 1 where the own clip is kept: whole, in time, in frequency, or both crossed.
+
+    40 % are 1 throughout, 10 % are 0, 20 % are cut in time, 10 % in frequency, 20 % in both (exclusive or).
+    """
+    kind = torch.rand(count, generator=g)[:, None, None]
+    # Cuts every 0.16 to 1.3 s; in frequency about one to five, equally likely per step on a mel-like scale.
+    rate = 10 ** (-1 - 0.9 * torch.rand(count, 1, generator=g))
+    cuts = torch.rand(count, frames, generator=g) < rate
+    time = (cuts.cumsum(1) + torch.randint(0, 2, (count, 1), generator=g)) % 2
+    warp = torch.log1p(torch.arange(BINS + 1) / 32).diff()
+    bands = torch.rand(count, BINS, generator=g) < warp / warp.sum() * (1 + 4 * torch.rand(count, 1, generator=g))
+    band = (bands.cumsum(1) + torch.randint(0, 2, (count, 1), generator=g)) % 2
+    time, band = time[:, None, :].expand(-1, BINS, -1), band[:, :, None].expand(-1, -1, frames)
+    mask = torch.where(
+        kind < 0.5, (kind < 0.4).long(), torch.where(kind < 0.7, time, torch.where(kind < 0.8, band, time ^ band))
+    )
+    return mask.float()

@@ -1,0 +1,242 @@
+"""A source prior: a denoiser with what is needed to use it, and its place on disk.
+
+A prior is a folder of three files: ``config.json``, ``model.safetensors`` (never a pickle) and ``README.md``, the model
+card. The config names the network's class within ``sourceprior.networks`` and the denoiser's within
+``sourceprior.denoisers``, so that a new backbone is one new file and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sourceprior.errors import UserError
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+BUNDLED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class SourcePrior:
+    """A denoiser with its sample rate, labels, licence and card.
+
+    Attributes:
+        name: short name, shown to users.
+        denoiser: D(x, sigma, label), see ``denoisers.py``.
+        labels: label of each class index; ``anything`` is the null label of a sound prior.
+        sample_rate: Hz.
+        level: RMS of a typical source at training, linear full scale.
+        licence: SPDX name of the weights' licence.
+        config: everything else that ``config.json`` holds (network, data, figures).
+        card: the model card, Markdown.
+    """
+
+    name: str
+    denoiser: nn.Module
+    labels: tuple[str, ...]
+    sample_rate: int
+    level: float
+    licence: str
+    config: dict[str, Any] = field(default_factory=dict, repr=False)
+    card: str = field(default="", repr=False)
+
+    def index(self, label: str) -> int:
+        """Class index of a label, spelt as in ``labels``; raises KeyError."""
+        try:
+            return self.labels.index(label)
+        except ValueError:
+            raise KeyError(label) from None
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the folder; network weights in half precision, buffers as they are."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        half = {name for name, _ in self.denoiser.named_parameters()}
+        tensors = {
+            name: (value.half() if name in half else value).contiguous()
+            for name, value in self.denoiser.state_dict().items()
+        }
+        save_file(tensors, folder / (WEIGHTS + ".part"), metadata={"format": "pt"})
+        os.replace(folder / (WEIGHTS + ".part"), folder / WEIGHTS)
+        config = self.config | {
+            "format": 1, "name": self.name, "sample_rate": self.sample_rate, "level": self.level,
+            "licence": self.licence, "labels": list(self.labels),
+        }  # fmt: skip
+        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+        (folder / CARD).write_text(self.card)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> SourcePrior:
+        """Load a prior from a folder, or from a model hub when ``path`` is not a folder but a name like ``who/what``.
+
+        Raises:
+            UserError: the folder, a file in it, or an entry of its config is missing or unreadable.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            folder = download(str(path))
+        file = folder / CONFIG
+        if not file.is_file():
+            raise UserError(f"'{path}' is not a prior: it holds no {CONFIG}.")
+        try:
+            config = json.loads(file.read_text())
+            denoiser = build(config)
+            prior = cls(
+                name=str(config["name"]), denoiser=denoiser, labels=tuple(config["labels"]),
+                sample_rate=int(config["sample_rate"]), level=float(config["level"]), licence=str(config["licence"]),
+                config=config, card=(folder / CARD).read_text() if (folder / CARD).is_file() else "",
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+            raise UserError(f"'{file}' cannot be read as the config of a prior: {error!r}.") from error
+        load_weights(denoiser, folder / WEIGHTS)
+        return prior
+
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """Upload the prior's folder to a model hub; returns the address of the commit."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(repository, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repository, folder_path=folder, **options))
+
+
+def download(name: str) -> Path:
+    """Folder of a prior fetched from the model hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UserError(f"There is no folder '{name}': name the folder of a prior, or a hub repository as who/what.")
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, CARD]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(f"'{name}' is neither a folder nor a prior on the model hub that can be reached.") from error
+
+
+def build(config: dict[str, Any]) -> nn.Module:
+    """The denoiser a config describes, its weights not yet loaded."""
+    network = config["network"]
+    made = attribute("networks", network["class"])(**network["options"])
+    return attribute("", config["denoiser"]["class"]).from_config(made, config).eval()
+
+
+def attribute(package: str, path: str) -> Any:
+    """Class ``module.Name`` within sourceprior (or a package of it), and nothing outside it."""
+    module, _, name = path.rpartition(".")
+    if not module.isidentifier() or not name.isidentifier():
+        raise ValueError(f"{path!r} is not module.Class")
+    found = getattr(importlib.import_module(".".join(filter(None, ("sourceprior", package, module)))), name)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f"{path!r} is not a network or denoiser")
+    return found
+
+
+def load_weights(denoiser: nn.Module, file: Path) -> None:
+    """Read a safetensors file into a denoiser; raises UserError when the two do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not file.is_file():
+        raise UserError(f"The weights '{file}' are missing.")
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"'{file}' is not a readable safetensors file ({error}): fetch or save it again.") from error
+    try:
+        denoiser.load_state_dict({name: value.float() if value.is_floating_point() else value
+                                  for name, value in tensors.items()})  # fmt: skip
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"The weights '{file}' do not fit their config: {first}") from error
+
+
+@cache
+def bundled() -> tuple[SourcePrior, ...]:
+    """The priors that come with the package, speech first; loaded once per process."""
+    folders = sorted(path.parent for path in BUNDLED.glob(f"*/{CONFIG}"))
+    if not folders:
+        raise UserError("This installation holds no bundled prior: name one with --prior.")
+    priors = [SourcePrior.from_pretrained(folder) for folder in folders]
+    return tuple(sorted(priors, key=lambda prior: (prior.name != "speech", prior.name)))
+
+
+@dataclass(frozen=True)
+class Source:
+    """One requested source: a class of a prior, and the name its stem gets."""
+
+    prior: SourcePrior
+    index: int
+    name: str
+
+
+class JointDenoiser:
+    """Denoises all sources of a batch; those that share a network go through it as one batch.
+
+    Args:
+        sources: K sources, at one sample rate.
+        device: where the networks run.
+
+    Raises:
+        UserError: the priors have different sample rates.
+    """
+
+    def __init__(self, sources: Sequence[Source], device: torch.device | str = "cpu") -> None:
+        if len({source.prior.sample_rate for source in sources}) > 1:
+            rates = ", ".join(f"{source.prior.name} {source.prior.sample_rate} Hz" for source in sources)
+            raise UserError(f"Priors of one separation must share a sample rate, these do not: {rates}.")
+        self.device = torch.device(device)
+        groups: dict[int, list[int]] = {}
+        for k, source in enumerate(sources):
+            groups.setdefault(id(source.prior.denoiser), []).append(k)
+        self.groups = [
+            (
+                sources[members[0]].prior.denoiser.to(self.device, memory_format=torch.channels_last),
+                torch.tensor(members, device=self.device),
+                torch.tensor([sources[k].index for k in members], device=self.device),
+            )
+            for members in groups.values()
+        ]
+        self.num_sources = len(sources)
+        spectra = [
+            source.prior.denoiser.spectrum(torch.tensor([source.index], device=self.device)) for source in sources
+        ]
+        self.spectra = torch.cat(spectra)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        """x (B, K, N) at one noise level, in units of the waveform -> denoised (B, K, N)."""
+        batch, _, samples = x.shape
+        out = torch.empty_like(x)
+        for denoiser, members, rows in self.groups:
+            noisy = x[:, members].reshape(-1, samples)
+            level = torch.full((len(noisy),), float(sigma), device=x.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_bfloat16(self.device.type)):
+                clean = denoiser(noisy, level, rows.repeat(batch))
+            out[:, members] = clean.reshape(batch, -1, samples).to(x.dtype)
+        return out
+
+
+joint = JointDenoiser
+
+
+@cache
+def fast_bfloat16(device: str) -> bool:
+    """Whether bfloat16 products are quicker than float32 ones there; on older processors they are many times slower."""
+    if device == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device == "cuda" and torch.cuda.is_bf16_supported()

@@ -1,0 +1,88 @@
+"""What surrounds a training run: the labels it covers, what it starts from, and the prior it leaves behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sourceprior.datasets import SPEECH, Clip
+from sourceprior.denoisers import SpectralDenoiser
+from sourceprior.errors import UserError
+from sourceprior.examples import NULL
+from sourceprior.networks.conv_unet import ConvUNet
+from sourceprior.priors import SourcePrior
+from sourceprior.training import LEVEL, Trainer
+
+
+def labels_of(sources: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Rows of a prior for "speech", "sounds" or "all"; the null label comes first where there are sounds.
+
+    Raises UserError if the clips have none of them.
+    """
+    speech = [label for label in known if label == SPEECH]
+    sounds = [label for label in known if label != SPEECH]
+    labels = {"speech": speech, "sounds": [NULL, *sounds], "all": [NULL, *speech, *sounds]}[sources]
+    if not set(labels) - {NULL}:
+        raise UserError(f"The manifest has no clips of {sources} with a licence that was asked for.")
+    return tuple(labels)
+
+
+def start_from(folder: Path, labels: Sequence[str]) -> SpectralDenoiser:
+    """The denoiser of an existing prior with its rows picked for ``labels``.
+
+    Raises UserError when the prior does not know one of them.
+    """
+    prior = SourcePrior.from_pretrained(folder)
+    missing = [label for label in labels if label not in prior.labels]
+    if missing:
+        raise UserError(f"The prior '{folder}' does not know {', '.join(missing[:3])}: start without --init.")
+    return pick(prior, labels)
+
+
+def pick(prior: SourcePrior, labels: Sequence[str]) -> SpectralDenoiser:
+    """A copy of a prior's denoiser that has the rows of ``labels`` only, in that order."""
+    rows = torch.tensor([prior.index(label) for label in labels])
+    state = dict(prior.denoiser.state_dict())
+    state["average"] = state["average"][rows]
+    state["network.class_embedding.weight"] = state["network.class_embedding.weight"][rows]
+    network = ConvUNet(**prior.config["network"]["options"] | {"classes": len(labels)})
+    denoiser = SpectralDenoiser(network, state["average"], prior.level)
+    denoiser.load_state_dict(state)
+    return denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def describe(data: Path, licence: str, clips: Sequence[Clip], sources: str) -> dict[str, Any]:
+    """What the prior's card says of its data: hours and clips per licence, of its own sources."""
+    own = [clip for clip in clips if sources == "all" or (clip.label == SPEECH) == (sources == "speech")]
+    count = Counter(clip.licence for clip in own)
+    return {
+        "sources": sources, "licence filter": licence, "clips": len(own),
+        "hours": round(sum(clip.seconds for clip in own) / 3600, 2),
+        "clips per licence": dict(sorted(count.items())),
+    }  # fmt: skip
+
+
+def finish(trainer: Trainer, folder: Path, data: dict[str, Any]) -> SourcePrior:
+    """Write the averaged weights of a run as a prior."""
+    settings = trainer.settings
+    network = trainer.averaged().network
+    prior = SourcePrior(
+        name=data["sources"], denoiser=trainer.averaged(), labels=tuple(settings.labels),
+        sample_rate=trainer.bank.sample_rate, level=LEVEL, licence="CC-BY-4.0",
+        config={
+            "denoiser": {"class": "denoisers.SpectralDenoiser"},
+            "network": {"class": "conv_unet.ConvUNet", "options": network.config},
+            "training": {
+                "data": data, "steps": trainer.step, "minutes": round(trainer.elapsed / 60, 1),
+                "batch": settings.batch, "seconds": settings.seconds, "negatives": settings.negatives,
+                "rate": settings.rate, "seed": settings.seed,
+            },
+        },
+        card=f"# {data['sources']}\n",
+    )  # fmt: skip
+    prior.save_pretrained(folder)
+    return prior
