@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextlib.contextmanager
 def progress_bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Give a callback (done, total) that draws the bar; nothing is drawn if `quiet`."""
+    """Give a callback (done, total) that draws the bar; nothing is drawn if `quiet`, or into a file."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -20,6 +20,7 @@ def progress_bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int]
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

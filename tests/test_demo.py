@@ -1,0 +1,42 @@
+"""The demo: its mixture is the sum of its sources, and the command separates it and says how well."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from test_cli import run
+
+DEMO = Path(__file__).parent.parent / "examples" / "demo"
+
+
+def test_the_sources_add_up_to_the_mixture():
+    mixture, rate = sf.read(DEMO / "mixture.wav")
+    sources = {path.stem: sf.read(path)[0] for path in DEMO.glob("*.flac")}
+    assert set(sources) == {"speech", "dog_bark"}
+    assert len(mixture) >= 4 * rate
+    np.testing.assert_array_equal(mixture, sum(sources.values()))
+
+
+def test_every_source_is_credited():
+    credit = (DEMO / "CREDITS.md").read_text()
+    for path in DEMO.glob("*.flac"):
+        assert path.name in credit
+    assert "CC BY" in credit
+
+
+def test_the_demo_runs_and_prints_si_sdr(tmp_path, prior_folders):
+    priors = [word for folder in prior_folders for word in ("--prior", folder)]
+    done = run("demo", DEMO, "-o", tmp_path, "--preset", "fast", "-q", *priors)
+    assert {"speech.wav", "dog_bark.wav", "residual.wav", "report.json", "spectrograms.png", "mixture.wav"} == set(
+        os.listdir(tmp_path)
+    )
+    assert "SI-SDR" in done.stdout
+    assert len([line for line in done.stdout.splitlines() if line.strip().endswith("dB")]) == 2
+    assert json.loads((tmp_path / "report.json").read_text())["labels"] == ["dog_bark", "speech"]
+
+
+def test_elsewhere_the_demo_says_where_it_belongs(tmp_path):
+    assert "project's folder" in run("demo", cwd=tmp_path, expect=2).stderr
