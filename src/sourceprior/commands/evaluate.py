@@ -1,0 +1,97 @@
+"""`sourceprior evaluate --data DIR --task speech_sound -n 50`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder with manifest.csv and the clips it lists.")],
+    split: Annotated[str, typer.Option(help="Split of the manifest that mixtures are drawn from.")] = "test",
+    task: Annotated[
+        list[str] | None, typer.Option(help="speech_sound, speech_two_sounds, two_sounds, three_sounds, two_speech.")
+    ] = None,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Mixtures per task.")] = 50,
+    list_seed: Annotated[int, typer.Option(help="Seed of the mixture lists.")] = 0,
+    mixtures: Annotated[Path | None, typer.Option(help="A mixture list to use in place of drawing one.")] = None,
+    solver: Annotated[str, typer.Option(help="A solver, or nmf, wiener, unprocessed.")] = "posterior_mean",
+    preset: Annotated[str, typer.Option(help="fast, default or best.")] = "default",
+    steps: Annotated[int | None, typer.Option(help="Noise levels.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Runs from different noise, averaged.")] = None,
+    prior: Annotated[list[str] | None, typer.Option("--prior", help="Folder or hub name; once per prior.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("-O", "--option", metavar="NAME=VALUE", help="An option of the solver.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    licence: Annotated[
+        str, typer.Option(help="commercial or any: of the clips mixed and learned from.")
+    ] = "commercial",
+    min_clips: Annotated[
+        int | None, typer.Option(help="Clips a sound class must have in the split (test: 4, others: 2).")
+    ] = None,
+    zero_mean: Annotated[bool, typer.Option(help="SI-SDR of zero-mean signals.")] = False,
+    dictionary: Annotated[Path | None, typer.Option(help="File to keep NMF dictionaries in.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for lists, outcomes and table.")] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+) -> None:
+    """Separate seeded mixtures of real clips and print SI-SDR with 95 % intervals."""
+    from sourceprior import mixtures as lists
+    from sourceprior.datasets import SPEECH, read_manifest
+    from sourceprior.errors import UserError
+    from sourceprior.evaluation import evaluate as run
+    from sourceprior.evaluation import peak_memory_mb, summarise, table, write_outcomes
+    from sourceprior.library import load_priors
+    from sourceprior.progress import progress_bar
+    from sourceprior.separation import make_folder
+    from sourceprior.separators import BASELINES, baseline, with_priors
+    from sourceprior.solver_choice import parse_options
+
+    baselines_only = solver in BASELINES
+    priors = None
+    try:
+        priors = load_priors(prior or None)
+    except UserError:
+        # Baselines need no prior; with one, they get the same mixtures as it.
+        if prior or not baselines_only:
+            raise
+    train = read_manifest(data, "train", licence) if baselines_only and solver != "unprocessed" else []
+    if mixtures:
+        specs = lists.read_list(mixtures)
+    else:
+        clips = read_manifest(data, split, licence)
+        known = {label for p in priors for label in p.labels} if priors else None
+        if known is None:
+            known = {clip.label for clip in read_manifest(data, "train", licence)}
+        labels = lists.usable_labels(clips, min_clips or (4 if split == "test" else 2), known)
+        specs = [
+            spec
+            for name in task or lists.TASKS
+            for spec in lists.draw(name, count, clips, data, labels=labels, seed=list_seed)
+        ]
+    if baselines_only:
+        wanted = sorted({label for spec in specs for label in spec.labels} | {SPEECH})
+        with progress_bar("Learning", quiet) as callback:
+            separate = baseline(solver, train, wanted, dictionary=dictionary, progress=callback)
+    else:
+        options = parse_options(option) if option else None
+        separate = with_priors(
+            priors, preset=preset, steps=steps, candidates=candidates, solver=solver, options=options, device=device
+        )
+
+    outcomes = run(specs, data, separate, zero_mean=zero_mean)
+    if out:
+        make_folder(out)
+        lists.write_list(out / "mixtures.jsonl", specs)
+        outcomes = write_outcomes(outcomes, out / "outcomes.jsonl")
+    found = []
+    with progress_bar("Separating", quiet) as callback:
+        for outcome in outcomes:
+            found.append(outcome)
+            callback(len(found), len(specs))
+    text = table(summarise(found)) + f"\n{solver}, {split} split, peak memory {peak_memory_mb():.0f} MB\n"
+    if out:
+        (out / "table.md").write_text(text)
+    print(text, end="")

@@ -1,0 +1,64 @@
+"""Ways to separate that can be evaluated: every solver on the priors, and baselines learned from the train clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sourceprior.baselines import nmf, wiener
+from sourceprior.datasets import Clip
+from sourceprior.evaluation import Separator
+from sourceprior.library import PriorLike, load_priors
+
+BASELINES = ("unprocessed", "wiener", "nmf")
+"""Names beside those of the solvers."""
+
+
+def with_priors(priors: Sequence[PriorLike] | None = None, **options: Any) -> Separator:
+    """`separate` with these priors (None: the bundled ones) and options, priors loaded once."""
+    from sourceprior.separation import separate
+
+    loaded = load_priors(priors)
+
+    def run(mixture: np.ndarray, sample_rate: int, labels: Sequence[str], seed: int) -> np.ndarray:
+        result = separate(mixture, sample_rate, labels, prior=loaded, seed=seed, **options)
+        return np.stack(list(result.stems.values()))
+
+    return run
+
+
+def baseline(
+    name: str,
+    clips: Sequence[Clip],
+    labels: Sequence[str],
+    *,
+    dictionary: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Separator:
+    """A baseline of `BASELINES`, learned from train clips for these labels.
+
+    Args:
+        dictionary: NMF only: a file that the dictionaries are read from if it holds these labels, and kept in if not.
+    """
+    if name == "unprocessed":
+        return lambda mixture, _rate, labels, _seed: np.stack([mixture] * len(labels))
+    if name == "wiener":
+        return _cut(wiener.learn(clips, labels), lambda mixture, own: wiener.separate(mixture, torch.stack(own)))
+    known = nmf.load(dictionary) if dictionary and dictionary.exists() else {}
+    if not set(labels) <= set(known):
+        known = nmf.learn(clips, labels, progress=progress)
+        if dictionary:
+            nmf.save(known, dictionary)
+    return _cut(known, nmf.separate)
+
+
+def _cut(known: Mapping[str, torch.Tensor], separate: Callable[[torch.Tensor, list], torch.Tensor]) -> Separator:
+    def run(mixture: np.ndarray, _sample_rate: int, labels: Sequence[str], _seed: int) -> np.ndarray:
+        with torch.inference_mode():
+            return separate(torch.from_numpy(mixture), [known[label] for label in labels]).numpy()
+
+    return run
