@@ -1,0 +1,158 @@
+"""Seconds and memory of a separation on this machine, and how far that is from what the machine could do.
+
+    python benchmarks/speed.py [--prior FOLDER ...] [--seconds 4] [--json benchmarks/speed.json]
+
+Separates the first seconds of the demo mixture, two sources, with each preset: once loaded (the median of several
+runs, split into network, Fourier transforms and the rest), and as a whole process (imports and loading included, with
+its peak memory). The limit is the network's floating-point work at the rate this machine multiplies large matrices, in
+the precision the network uses here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import soundfile as sf
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from sourceprior import separate
+from sourceprior.labels import find
+from sourceprior.library import load_priors
+from sourceprior.priors import SourcePrior, fast_bfloat16
+from sourceprior.sampling import PRESETS
+
+DEMO = Path(__file__).parent.parent / "examples" / "demo" / "mixture.wav"
+LABELS = ["speech", "dog_bark"]
+
+
+class FourierSeconds(TorchFunctionMode):
+    """Adds up the time spent in torch.stft and torch.istft."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        started = time.perf_counter()
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.stft, torch.istft):
+            self.seconds += time.perf_counter() - started
+        return result
+
+
+class NetworkSeconds:
+    """Adds up the time spent in the priors' networks."""
+
+    def __init__(self, priors: list[SourcePrior]) -> None:
+        self.seconds = 0.0
+        for prior in priors:
+            prior.denoiser.network.register_forward_pre_hook(self._start)
+            prior.denoiser.network.register_forward_hook(self._stop)
+
+    def _start(self, *_: Any) -> None:
+        self.seconds -= time.perf_counter()
+
+    def _stop(self, *_: Any) -> None:
+        self.seconds += time.perf_counter()
+
+
+def matrix_rate(size: int = 2048) -> float:
+    """Floating-point operations per second of a large matrix product in the precision that the network uses."""
+    kind = torch.bfloat16 if fast_bfloat16("cpu") else torch.float32
+    a, b = torch.randn(2, size, size).to(kind)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds)
+
+
+def once_loaded(preset: str, samples: Any, rate: int, priors: list[SourcePrior], runs: int) -> dict[str, float]:
+    """Median seconds of a separation in this process, and where they go."""
+    network, table = NetworkSeconds(priors), []
+    for _ in range(runs + 1):
+        network.seconds = 0.0
+        with FourierSeconds() as fourier:
+            started = time.perf_counter()
+            separate(samples, rate, LABELS, prior=priors, preset=preset, device="cpu")
+            total = time.perf_counter() - started
+        table.append((total, network.seconds, fourier.seconds, total - network.seconds - fourier.seconds))
+    # The first run warms up: it is the slowest, and no person's second file is.
+    middle = sorted(table[1:])[runs // 2]
+    with FlopCounterMode(display=False) as counter:
+        separate(samples, rate, LABELS, prior=priors, preset=preset, device="cpu")
+    names = ("seconds", "network", "fourier", "rest")
+    return dict(zip(names, middle, strict=True)) | {"gflop": counter.get_total_flops() / 1e9}
+
+
+def whole_process(preset: str, file: Path, folders: list[str]) -> dict[str, float]:
+    """Seconds and peak memory (MiB) of the command line from start to end, picture included."""
+    words = [sys.executable, "-m", "sourceprior", "separate", str(file), "--preset", preset, "-q", "--device", "cpu"]
+    for label in LABELS:
+        words += ["-s", label]
+    for folder in folders:
+        words += ["--prior", folder]
+    with tempfile.TemporaryDirectory() as out:
+        started = time.perf_counter()
+        process = subprocess.Popen([*words, "-o", out])
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit("the separation failed")
+        # Kibibytes on Linux, bytes on macOS.
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return {"process_seconds": time.perf_counter() - started, "peak_mib": usage.ru_maxrss / unit}
+
+
+def main() -> None:
+    """Measure, print a table, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--prior", action="append", default=[], help="prior folder; the bundled ones by default")
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+
+    priors = load_priors(options.prior or None)
+    used = list({id(source.prior): source.prior for source in find(LABELS, priors)}.values())
+    samples, rate = sf.read(DEMO, dtype="float32", frames=round(options.seconds * sf.info(DEMO).samplerate))
+    rates = statistics.median(matrix_rate() for _ in range(3))
+    figures: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "matrix_tflops": rates / 1e12,
+        "seconds_of_audio": len(samples) / rate,
+        "presets": {},
+    }
+    print(f"{figures['machine']}; matrix products: {rates / 1e12:.2f} TFLOP/s")
+    print("| preset | once loaded | network | Fourier | rest | GFLOP | limit | whole process | peak memory |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "mixture.wav"
+        sf.write(file, samples, rate)
+        for preset in PRESETS:
+            row = once_loaded(preset, samples, rate, used, options.runs) | whole_process(preset, file, options.prior)
+            row["limit_seconds"] = row["gflop"] * 1e9 / rates
+            figures["presets"][preset] = row
+            print(
+                f"| {preset} | {row['seconds']:.2f} s | {row['network']:.2f} s | {row['fourier']:.2f} s |"
+                f" {row['rest']:.2f} s | {row['gflop']:.0f} | {row['limit_seconds']:.2f} s |"
+                f" {row['process_seconds']:.1f} s | {row['peak_mib']:.0f} MiB |"
+            )
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
