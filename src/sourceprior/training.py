@@ -81,7 +81,7 @@ def new_denoiser(settings: Settings, spectra: Tensor) -> SpectralDenoiser:
 
 def loss_of(denoiser: SpectralDenoiser, signal: Tensor, target: Tensor, noise: Tensor, sigma: Tensor, label: Tensor,
             has_other: Tensor) -> Tensor:  # fmt: skip
-    """Weighted squared error per example (B,) of STFTs given as (B, 2, 513, T); the class's Wiener filter has about 0.5.
+    """Weighted squared error per example (B,) of STFTs given as (B, 2, 513, T); a class's Wiener filter has about 0.5.
 
     EDM's weight 1/c_out^2 per bin would spend the network on bins far below the source's loudest, which no listener and
     no SI-SDR hears: c_out^2 of the bin plus its mean over the bins. With a negative in the example the error at low
@@ -269,7 +269,8 @@ class Trainer:
         state = {
             "settings": asdict(self.settings) | {"labels": list(self.settings.labels)},
             "denoiser": self.denoiser.state_dict(), "average": self.average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "step": self.step, "elapsed": self.elapsed,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step, "elapsed": self.elapsed,
         }  # fmt: skip
         torch.save(state, self.folder / "last.pt.part")
         os.replace(self.folder / "last.pt.part", self.folder / "last.pt")

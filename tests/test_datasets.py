@@ -1,0 +1,67 @@
+"""Manifests, and the bank that training signals are gathered from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sourceprior.datasets import SPEECH, ClipBank, read_clip, read_manifest
+from sourceprior.errors import UserError
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="module")
+def bank() -> ClipBank:
+    return ClipBank(read_manifest(DATA, "train"), ["Bark", "Saxophone", "rain", SPEECH])
+
+
+def test_splits_and_licences(tmp_path: Path) -> None:
+    assert {clip.split for clip in read_manifest(DATA, "train")} == {"train"}
+    (tmp_path / "manifest.csv").write_text(
+        "path,kind,split,label,licence,seconds\na.flac,sound,train,Bark,CC-BY-NC-3.0,1\nb.flac,sound,train,Bark,CC0-1.0,1\n"
+    )
+    assert [clip.path.name for clip in read_manifest(tmp_path, "train")] == ["b.flac"]
+    assert len(read_manifest(tmp_path, "train", "any")) == 2
+    with pytest.raises(UserError, match="no clip"):
+        read_manifest(tmp_path, "test")
+
+
+def test_a_folder_without_manifest_or_column_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no manifest\.csv"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.csv").write_text("path,split\n")
+    with pytest.raises(UserError, match="kind, label, licence, seconds"):
+        read_manifest(tmp_path)
+
+
+def test_utterances_of_a_speaker_are_joined(bank: ClipBank) -> None:
+    speech = bank.groups[bank.labels.index(SPEECH)]
+    assert len(speech) == 2
+    assert (bank.length[speech] > 3.5 * 16000).all()
+
+
+def test_rendering_without_augmentation_gives_the_clip_itself(bank: ClipBank) -> None:
+    clip = next(c for c in read_manifest(DATA, "train") if c.label == "Bark" and c.seconds < 2)
+    wave = torch.from_numpy(read_clip(clip.path, 16000)).float()
+    index = next(int(i) for i in bank.groups[0] if int(bank.length[i]) == len(wave))
+    out = bank.render(torch.tensor([index]), 64000, torch.Generator().manual_seed(3), augment=False)[0]
+    assert out.square().mean().sqrt() == pytest.approx(1, abs=1e-3)
+    # The clip lies somewhere in the signal, between two samples: its cross-correlation there is nearly one.
+    size = 2**17
+    correlation = torch.fft.irfft(torch.fft.rfft(out, size) * torch.fft.rfft(wave, size).conj(), size)
+    assert float(correlation.max() / (out.norm() * wave.norm())) > 0.95
+
+
+def test_same_generator_same_signals(bank: ClipBank) -> None:
+    clips = torch.tensor([0, 3, 5])
+    a, b = (bank.render(clips, 32000, torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, bank.render(clips, 32000, torch.Generator().manual_seed(8)))
+
+
+def test_weights_give_every_wanted_label_its_share(bank: ClipBank) -> None:
+    weight = bank.weights(["Bark", "rain"])
+    assert weight.sum() == pytest.approx(1)
+    assert weight[bank.groups[1]].sum() == 0
+    assert weight[bank.groups[0]].sum() > 0.2

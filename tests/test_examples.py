@@ -1,0 +1,68 @@
+"""What a denoiser is trained on: own clips, and other sources whose clean estimate is silence."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sourceprior.datasets import SPEECH, ClipBank, read_manifest
+from sourceprior.examples import NULL, ExampleMaker, patchwork
+
+DATA = Path(__file__).parent / "data"
+LABELS = (NULL, "Bark", "Saxophone", "rain", SPEECH)
+
+
+@pytest.fixture(scope="module")
+def bank() -> ClipBank:
+    return ClipBank(read_manifest(DATA, "train"), LABELS[1:])
+
+
+def test_batches_depend_on_their_number_only(bank: ClipBank) -> None:
+    maker = ExampleMaker(bank, LABELS)
+    a, b, c = maker.draw(4, 5), maker.draw(4, 5), maker.draw(4, 6)
+    assert torch.equal(a.signal, b.signal)
+    assert not torch.equal(a.signal, c.signal)
+
+
+def test_without_negatives_the_target_is_the_signal(bank: ClipBank) -> None:
+    examples = ExampleMaker(bank, LABELS, negatives="none").draw(8, 0)
+    assert torch.equal(examples.signal, examples.target)
+    assert not examples.has_other.any()
+
+
+@pytest.mark.parametrize("negatives", ["whole", "spliced"])
+def test_every_cell_holds_one_source_never_a_mixture(bank: ClipBank, negatives: str) -> None:
+    examples = ExampleMaker(bank, LABELS, negatives=negatives).draw(32, 1)
+    rest = examples.signal - examples.target
+    assert (examples.target.abs() * rest.abs()).max() == 0
+    assert examples.has_other.any()
+    silent = rest.abs().amax((1, 2)) == 0
+    assert silent[~examples.has_other].all()
+
+
+def test_whole_negatives_are_silence_throughout(bank: ClipBank) -> None:
+    examples = ExampleMaker(bank, LABELS, negatives="whole").draw(32, 2)
+    assert not examples.target[examples.has_other].any()
+
+
+def test_a_speech_prior_sees_sounds_as_others_only(bank: ClipBank) -> None:
+    examples = ExampleMaker(bank, (SPEECH,)).draw(16, 0)
+    assert set(examples.label.tolist()) == {0}
+
+
+def test_levels_are_those_asked_for(bank: ClipBank) -> None:
+    maker = ExampleMaker(bank, LABELS, negatives="none", seconds=4.0, augment=False)
+    power = maker.draw(16, 0).signal.abs().square()
+    # Bins 1 to 511 stand for two each of a real signal's.
+    total = (2 * power.sum(1) - power[:, 0] - power[:, -1]).mean(1) / 1024
+    level = 10 * torch.log10(total)
+    assert level.min() > -29
+    assert level.max() < -16
+
+
+def test_patchwork_has_whole_empty_and_cut_masks() -> None:
+    mask = patchwork(400, 60, torch.Generator().manual_seed(0))
+    share = mask.mean((1, 2))
+    assert 0.3 < (share == 1).float().mean() < 0.55
+    assert 0.05 < (share == 0).float().mean() < 0.25
+    assert ((share > 0) & (share < 1)).float().mean() > 0.25

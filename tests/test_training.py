@@ -1,0 +1,114 @@
+"""Training: it learns, it goes on bit for bit where it was stopped, and what it leaves behind is a prior."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sourceprior.datasets import SPEECH, ClipBank, read_manifest
+from sourceprior.errors import UserError
+from sourceprior.examples import NULL
+from sourceprior.priors import SourcePrior
+from sourceprior.runs import describe, finish, labels_of, start_from
+from sourceprior.selectivity import denoising_snr, selectivity
+from sourceprior.training import LEVEL, Settings, Trainer, measure_spectra
+
+DATA = Path(__file__).parent / "data"
+LABELS = (NULL, "Bark", "Saxophone", "rain", SPEECH)
+SMALL = Settings(
+    labels=LABELS, batch=4, seconds=0.5, steps=30, minutes=1e6, warmup=2, compile=False, rate=3e-3,
+    network={"widths": (8, 16), "depths": (1, 1), "bottom": 16, "dilations": (1,), "condition": 16},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bank() -> ClipBank:
+    return ClipBank(read_manifest(DATA, "train"), LABELS[1:])
+
+
+def trained(bank: ClipBank, folder: Path, steps: int, settings: Settings = SMALL) -> Trainer:
+    trainer = Trainer(settings, bank, folder)
+    trainer.resume()
+    while trainer.step < steps:
+        trainer.train_step()
+    trainer.save()
+    return trainer
+
+
+def test_killed_and_resumed_is_bit_for_bit_the_undisturbed_run(bank: ClipBank, tmp_path: Path) -> None:
+    whole = trained(bank, tmp_path / "a", 6)
+    trained(bank, tmp_path / "b", 3)
+    rest = trained(bank, tmp_path / "b", 6)
+    for a, b in zip(whole.denoiser.parameters(), rest.denoiser.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(whole.averaged().parameters(), rest.averaged().parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_it_learns(bank: ClipBank, tmp_path: Path) -> None:
+    # The same batch at every step: a trainer that cannot fit four examples has a wrong gradient somewhere.
+    trainer = Trainer(replace(SMALL, optimizer="muon"), bank, tmp_path)
+    fixed = trainer.batch(0)
+    trainer.batch = lambda number: fixed  # type: ignore[method-assign]
+    losses = [float(trainer.train_step()) for _ in range(25)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_run_leaves_a_prior_that_denoises_alike(bank: ClipBank, tmp_path: Path) -> None:
+    trainer = trained(bank, tmp_path, 3)
+    clips = read_manifest(DATA, "train")
+    finish(trainer, tmp_path / "prior", describe(DATA, "commercial", clips, "all"))
+    prior = SourcePrior.from_pretrained(tmp_path / "prior")
+    assert prior.labels == LABELS
+    x, sigma, label = 0.1 * torch.randn(2, 8000), torch.tensor([0.05, 0.2]), torch.tensor([1, 4])
+    with torch.no_grad():
+        expected = trainer.averaged().eval()(x, sigma, label)
+        assert (prior.denoiser(x, sigma, label) - expected).abs().max() < 2e-3
+    assert prior.config["training"]["data"]["clips per licence"]
+
+
+def test_rows_are_picked_by_name_when_a_run_starts_from_a_prior(bank: ClipBank, tmp_path: Path) -> None:
+    trainer = trained(bank, tmp_path, 2)
+    finish(trainer, tmp_path / "prior", describe(DATA, "commercial", [], "all"))
+    speech = start_from(tmp_path / "prior", (SPEECH,))
+    x, sigma = 0.1 * torch.randn(1, 8000), torch.tensor([0.1])
+    prior = SourcePrior.from_pretrained(tmp_path / "prior")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            speech(x, sigma, torch.tensor([0])), prior.denoiser(x, sigma, torch.tensor([prior.index(SPEECH)]))
+        )
+    with pytest.raises(UserError, match="siren"):
+        start_from(tmp_path / "prior", ("siren",))
+
+
+def test_spectra_have_the_training_level_and_differ_by_class(bank: ClipBank) -> None:
+    power = measure_spectra(bank, LABELS, draws=8)
+    total = (2 * power.sum(1) - power[:, 0] - power[:, -1]) / 1024
+    assert (10 * torch.log10(total / LEVEL**2)).abs().max() < 1.5
+    assert (power[1] / power[2]).log().abs().max() > 1
+    shared = measure_spectra(bank, LABELS, draws=8, shared=True)
+    assert torch.equal(shared[0], shared[-1])
+
+
+def test_labels_of_each_kind_of_prior() -> None:
+    known = ["Bark", "rain", SPEECH]
+    assert labels_of("speech", known) == (SPEECH,)
+    assert labels_of("sounds", known) == (NULL, "Bark", "rain")
+    assert labels_of("all", known) == (NULL, SPEECH, "Bark", "rain")
+    with pytest.raises(UserError):
+        labels_of("speech", ["Bark"])
+
+
+def test_selectivity_reports_every_case_and_knows_a_wiener_filter(bank: ClipBank, tmp_path: Path) -> None:
+    figures = selectivity(Trainer(SMALL, bank, tmp_path).averaged().eval(), LABELS, bank, count=4, seconds=1.0)
+    assert {name.split(" @")[0] for name in figures} == {
+        "speech/own", "speech/on sounds", "sounds/own", "sounds/wrong label", "sounds/null label", "sounds/on speech"
+    }  # fmt: skip
+    for name in ("speech/own", "sounds/own"):
+        assert figures[f"{name} @1"] > figures[f"{name} @5"] > -1
+
+
+def test_denoising_snr_of_a_known_error() -> None:
+    clean = torch.ones(1, 100)
+    assert float(denoising_snr(clean, clean * 1.1)) == pytest.approx(20, abs=1e-3)
