@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sourceprior.errors import UserError
@@ -25,8 +26,10 @@ def group_loss(y: Tensor, estimate: Tensor, segments: int = 512, squared: bool =
 
     A recording is cut into at most `segments` pieces of ⌈N / segments⌉ samples; the last one may be shorter.
     """
-    pieces = [_norm(piece, squared) for piece in (y - estimate).chunk(segments, dim=-1)]
-    errors = torch.stack(pieces, dim=-1)
+    residual = y - estimate
+    size = -(-residual.shape[-1] // segments)
+    pieces = F.pad(residual, (0, -residual.shape[-1] % size)).unflatten(-1, (-1, size))
+    errors = _norm(pieces, squared)
     return errors.mean(-1) if squared else errors.sum(-1)
 
 

@@ -7,7 +7,7 @@ scaled by √ᾱ_t = 1 / √(1 + σ_t²). So D(x, σ) = x - σ ε̂(x / √(1 + 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,8 @@ class VPDenoiser(nn.Module):
     Args:
         network: called as network(x_t (B, N), condition (B,), label (B,)) -> ε̂ (B, N).
         process: β range and number of steps it was trained with; the paper's by default.
-        condition: what the network is told: "timestep", t · 1000 / T, or "beta", β_t.
+        condition: what the network is told: "timestep", t · 1000 / T, or "beta", β_t; by default what its attribute
+            `condition` says.
         interpolate: between the trained steps, feed a fractional timestep (or β); otherwise the nearest step's own,
             rounded down to an integer as the released code does.
         spectrum: average power per STFT bin of every class, (classes, 513); that of white noise at `level` by default.
@@ -36,12 +37,13 @@ class VPDenoiser(nn.Module):
         network: nn.Module,
         process: VP | None = None,
         *,
-        condition: Literal["timestep", "beta"] = "timestep",
+        condition: Literal["timestep", "beta"] | None = None,
         interpolate: bool = False,
         spectrum: Tensor | None = None,
         level: float = 10 ** (-22.5 / 20),
     ) -> None:
         super().__init__()
+        condition = network.condition if condition is None else condition
         if condition not in ("timestep", "beta"):
             raise ValueError(f"An ε-network is conditioned on its 'timestep' or its 'beta', not on {condition!r}.")
         self.network = network
@@ -51,6 +53,12 @@ class VPDenoiser(nn.Module):
         self.level = level
         self.average: Tensor
         self.register_buffer("average", torch.full((1, 513), level**2) if spectrum is None else spectrum.float())
+
+    @classmethod
+    def from_config(cls, network: nn.Module, config: dict[str, Any]) -> VPDenoiser:
+        """For `priors.build`: the process is in the config, the spectra are part of the weights, loaded afterwards."""
+        process = vp_linear(**config["denoiser"].get("process", {}))
+        return cls(network, process, spectrum=torch.ones(len(config["labels"]), 513), level=float(config["level"]))
 
     def spectrum(self, label: Tensor) -> Tensor:
         """Average power per STFT bin of each class: label (B,) -> (B, 513)."""

@@ -246,6 +246,9 @@ class AttentionUNet(nn.Module):
         ValueError: width not a multiple of 2 * heads, or fewer than one class.
     """
 
+    condition = "timestep"
+    """What the network wants to be told about the noise."""
+
     def __init__(
         self,
         width: int = 72,

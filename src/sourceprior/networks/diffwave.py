@@ -87,6 +87,9 @@ class DiffWave(nn.Module):
         ValueError: fewer than one layer, or fewer than 16 channels.
     """
 
+    condition = "beta"
+    """What the network wants to be told about the noise."""
+
     def __init__(
         self, layers: int = 48, channels: int = 256, dilation_cycle: int = 12, *, checkpoint: bool = True
     ) -> None:
@@ -108,12 +111,13 @@ class DiffWave(nn.Module):
         # A new network predicts no noise: training then starts from the same place whatever the width.
         nn.init.zeros_(self.output_projection.weight)
 
-    def forward(self, waveform: Tensor, beta: Tensor) -> Tensor:
+    def forward(self, waveform: Tensor, beta: Tensor, label: Tensor | None = None) -> Tensor:
         """The noise in `waveform`.
 
         Args:
             waveform: (B, N) noisy waveform at variance-preserving scale.
             beta: (B,) β_t of the schedule, in (0, 1).
+            label: there is only one class; taken so that all ε-networks are called alike.
 
         Returns:
             (B, N) estimate of the unit-variance noise ε.
