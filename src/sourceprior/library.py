@@ -17,8 +17,9 @@ def load_priors(prior: PriorLike | Iterable[PriorLike] | None = None) -> list[So
     """
     if prior is None:
         return list(bundled())
-    several = isinstance(prior, Iterable) and not isinstance(prior, (str, os.PathLike))
-    return [_load(item) for item in (prior if several else [prior])]  # type: ignore[list-item, union-attr]
+    if isinstance(prior, (str, os.PathLike)) or not isinstance(prior, Iterable):
+        return [_load(prior)]
+    return [_load(item) for item in prior]
 
 
 def _load(item: PriorLike) -> SourcePrior:
