@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import torch
 
+from sourceprior.cards import card
 from sourceprior.datasets import SPEECH, Clip
 from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.errors import UserError
@@ -66,23 +69,27 @@ def describe(data: Path, licence: str, clips: Sequence[Clip], sources: str) -> d
     }  # fmt: skip
 
 
-def finish(trainer: Trainer, folder: Path, data: dict[str, Any]) -> SourcePrior:
-    """Write the averaged weights of a run as a prior."""
-    settings = trainer.settings
-    network = trainer.averaged().network
-    prior = SourcePrior(
-        name=data["sources"], denoiser=trainer.averaged(), labels=tuple(settings.labels),
-        sample_rate=trainer.bank.sample_rate, level=LEVEL, licence="CC-BY-4.0",
-        config={
-            "denoiser": {"class": "denoisers.SpectralDenoiser"},
-            "network": {"class": "conv_unet.ConvUNet", "options": network.config},
-            "training": {
-                "data": data, "steps": trainer.step, "minutes": round(trainer.elapsed / 60, 1),
-                "batch": settings.batch, "seconds": settings.seconds, "negatives": settings.negatives,
-                "rate": settings.rate, "seed": settings.seed,
-            },
+def finish(
+    trainer: Trainer, folder: Path, data: dict[str, Any], figures: dict[str, float] | None = None, init: str = ""
+) -> SourcePrior:
+    """Write the averaged weights of a run as a prior, with its card."""
+    settings, denoiser = trainer.settings, trainer.averaged()
+    config = {
+        "name": data["sources"], "sample_rate": trainer.bank.sample_rate, "licence": "CC-BY-4.0",
+        "denoiser": {"class": "denoisers.SpectralDenoiser"},
+        "network": {"class": "conv_unet.ConvUNet", "options": denoiser.network.config},
+        "training": {
+            "data": data, "steps": trainer.step, "minutes": round(trainer.elapsed / 60, 1), "batch": settings.batch,
+            "seconds": settings.seconds, "negatives": settings.negatives, "rate": settings.rate, "seed": settings.seed,
+            "parameters": sum(p.numel() for p in denoiser.parameters()), "init": init,
+            "machine": f"{os.cpu_count()} cores" if trainer.device.type == "cpu" else torch.cuda.get_device_name(),
+            "torch": torch.__version__, "command": " ".join(["sourceprior", *sys.argv[1:]]),
+            "figures": {name: round(value, 2) for name, value in (figures or {}).items()},
         },
-        card=f"# {data['sources']}\n",
+    }  # fmt: skip
+    prior = SourcePrior(
+        name=config["name"], denoiser=denoiser, labels=tuple(settings.labels), sample_rate=config["sample_rate"],
+        level=LEVEL, licence=config["licence"], config=config, card=card(config, len(settings.labels)),
     )  # fmt: skip
     prior.save_pretrained(folder)
     return prior

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from sourceprior.datasets import SPEECH, ClipBank
 from sourceprior.denoisers import FEATURES, OUTPUTS, SpectralDenoiser
@@ -27,7 +27,8 @@ LEVEL = 10 ** (-22.5 / 20)
 class Settings:
     """Everything that decides what a run computes; kept in its checkpoints.
 
-    ``steps`` or ``minutes`` of training, whichever ends first, set the length of the cosine decay.
+    ``steps`` or ``minutes`` of training, whichever ends first, set the length of the cosine decay. ``ema`` is the
+    averaging time of the weights as a share of the steps so far.
     """
 
     labels: tuple[str, ...]
@@ -41,7 +42,7 @@ class Settings:
     rate: float = 2e-3
     warmup: int = 200
     weight_decay: float = 0.02
-    ema: float = 0.999
+    ema: float = 0.1
     sigma_centre: float = 1.0
     sigma_spread: float = 1.5
     seed: int = 0
@@ -109,6 +110,19 @@ def draw_sigma(settings: Settings, count: int, g: torch.Generator) -> Tensor:
     return (sigma.clamp(0.01, 40) * LEVEL)[torch.randperm(count, generator=g)]
 
 
+def average_over(share: float) -> Callable:
+    """Running average of weights over the last ``share`` of all steps (Karras et al. 2024, power-function EMA).
+
+    A fixed decay is too long for the first steps, keeping the untrained network alive, or too short for the last.
+    """
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        torch._foreach_lerp_(averages, current, 1 / (share * float(count) + 1))
+
+    return update
+
+
 class MatrixMuon(torch.optim.Muon):
     """torch's Muon for convolution weights as well: each is seen as a matrix (out, everything else) of its storage."""
 
@@ -167,7 +181,7 @@ class Trainer:
         self.maker = ExampleMaker(bank, settings.labels, settings.negatives, settings.seconds)
         spectra = measure_spectra(bank, settings.labels, shared=settings.shared_spectrum)
         self.denoiser = new_denoiser(settings, spectra) if init is None else init.to(self.device)
-        self.average = AveragedModel(self.denoiser, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+        self.average = AveragedModel(self.denoiser, multi_avg_fn=average_over(settings.ema))
         self.optimizers = optimizers(self.denoiser, settings)
         self.step, self.elapsed = 0, 0.0
         self.loss = torch.compile(loss_of, dynamic=False) if settings.compile else loss_of
@@ -220,8 +234,11 @@ class Trainer:
         save_every: float = 180.0,
         check_every: float = 900.0,
         check: Callable[[SpectralDenoiser], dict[str, float]] | None = None,
-    ) -> None:
-        """Train, with a checkpoint every ``save_every`` seconds and ``check`` of the averaged weights now and then."""
+    ) -> dict[str, float]:
+        """Train, with a checkpoint every ``save_every`` seconds and ``check`` of the averaged weights now and then.
+
+        Returns the figures of the last check.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         writer = SummaryWriter(str(self.folder / "curves"), purge_step=self.step)
@@ -248,16 +265,17 @@ class Trainer:
                 self.report(check, writer)
                 checked = time.monotonic()
         self.save()
-        if check:
-            self.report(check, writer)
+        figures = self.report(check, writer) if check else {}
         writer.close()
+        return figures
 
-    def report(self, check: Callable[[SpectralDenoiser], dict[str, float]], writer) -> None:
+    def report(self, check: Callable[[SpectralDenoiser], dict[str, float]], writer) -> dict[str, float]:
         """Log the figures that ``check`` returns for the averaged weights."""
         figures = check(self.averaged())
         for name, value in figures.items():
             writer.add_scalar(name, value, self.step)
         self.log(f"step {self.step}  " + "  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
+        return figures
 
     def averaged(self) -> SpectralDenoiser:
         """The denoiser with averaged weights."""

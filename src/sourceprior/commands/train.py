@@ -36,6 +36,7 @@ def train(
     import torch
 
     from sourceprior.datasets import ClipBank, read_manifest
+    from sourceprior.denoisers import SpectralDenoiser
     from sourceprior.errors import UserError
     from sourceprior.runs import describe, finish, labels_of, start_from
     from sourceprior.selectivity import selectivity
@@ -62,7 +63,9 @@ def train(
     )
     if trainer.resume():
         print(f"going on from step {trainer.step}, {trainer.elapsed / 60:.0f} minutes", flush=True)
-    trainer.run(
-        until=60 * until, check_every=60 * check_minutes, check=lambda denoiser: selectivity(denoiser, labels, valid)
-    )
-    finish(trainer, out / "prior", describe(data, licence, clips, sources))
+
+    def check(denoiser: SpectralDenoiser) -> dict[str, float]:
+        return selectivity(denoiser, labels, valid)
+
+    figures = trainer.run(until=60 * until, check_every=60 * check_minutes, check=check)
+    finish(trainer, out / "prior", describe(data, licence, clips, sources), figures, str(init or ""))
