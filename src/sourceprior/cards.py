@@ -19,8 +19,8 @@ It was trained on recordings of single sources; no mixture was made or seen.
 
 ## What it may be used for
 
-Weights: {licence}, commercial use included. They were trained on clips whose licence allows it; the credits that some of
-those licences ask for are in ATTRIBUTION.md beside the priors.
+Weights: {licence}, commercial use included. They were trained on clips whose licence allows it; the credits that some
+of those licences ask for are in ATTRIBUTION.md beside the priors.
 
 ## Training
 
