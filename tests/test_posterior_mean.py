@@ -61,6 +61,14 @@ def test_distance_to_the_exact_posterior_mean(name, make, bounds):
     assert found["tf"][1] < 0.6 * found["tf"][0]
 
 
+def test_a_lower_temperature_trades_spread_for_accuracy():
+    found = {t: distance(gaussian, 3, ONE, temperature=t) for t in (1.0, 0.5, 0.0)}
+    print({t: round(value, 4) for t, value in found.items()})
+    assert found[0.5] < 0.5 * found[1.0]
+    # Without noise the path is that of the mean: for Gaussians what antithetic pairs average to.
+    assert found[0.0] == pytest.approx(distance(gaussian, 3, PAIR), rel=0.25)
+
+
 def test_one_gaussian_source_is_sampled_without_error():
     # With a single source the posterior is the mixture itself, whatever the prior says.
     prior = gaussian(frames=8, num_labels=1)
