@@ -311,13 +311,16 @@ class AttentionUNet(nn.Module):
             if isinstance(module, TimestepEmbedder):
                 nn.init.normal_(module.mlp[0].weight, std=0.02)
                 nn.init.normal_(module.mlp[2].weight, std=0.02)
-            elif isinstance(module, GlobalAttention):
-                # Its attention is gated before a LayerNorm, which undoes a gate of zero only up to the bias of
-                # the way back: that must be zero for the block to start as the identity.
-                nn.init.zeros_(module.recov_conv.bias)
             elif isinstance(module, Modulation):
                 nn.init.zeros_(module[1].weight)
                 nn.init.zeros_(module[1].bias)
+        for module in self.modules():
+            if isinstance(module, GlobalAttention):
+                # Its gate stands before a LayerNorm, which undoes any gate but an exact zero, and has a gradient a
+                # thousand times too large there. So here the way back starts at zero, and the gate at one.
+                nn.init.ones_(module.adaLN_modulation_att[1].bias.chunk(3)[2])
+                nn.init.zeros_(module.recov_conv.weight)
+                nn.init.zeros_(module.recov_conv.bias)
         nn.init.zeros_(self.final_layer.out_proj.weight)
 
     def forward(self, waveform: Tensor, timestep: Tensor, label: Tensor) -> Tensor:
