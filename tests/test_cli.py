@@ -22,7 +22,7 @@ def run(*words: object, cwd=None, expect: int = 0) -> subprocess.CompletedProces
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"},
     )
     assert done.returncode == expect, done.stderr

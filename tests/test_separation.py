@@ -248,6 +248,7 @@ def test_report(mixture, priors, tmp_path):
     assert abs(sum(stem["energy_share"] for stem in report["stems"].values()) - 1) < 1e-3
     assert abs(report["stems"]["speech"]["level_db"] - decibel(0.05)) < 0.5
     assert report["residual_db_of_mixture"] < -90
+    assert report["spread"] == {"speech": 0, "bark": 0, "rain": 0}
     assert any("rain" in warning for warning in report["warnings"])
     assert (tmp_path / "a" / "b" / "spectrograms.png").stat().st_size > 10_000
 

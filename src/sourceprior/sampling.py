@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sourceprior import candidates
 from sourceprior.errors import UserError, alternatives
-from sourceprior.initial import standard_normal
 from sourceprior.mixture import Mixture
 from sourceprior.priors import Source, joint
 from sourceprior.schedules import karras
@@ -32,8 +32,8 @@ class Settings:
 
     Attributes:
         steps: noise levels, each one denoising of every source (two with a second-order method).
-        candidates: runs from different noise, averaged: a mean of samples is nearer to the posterior mean, and that is
-            the best estimate. They come in antithetic pairs, noise z and -z.
+        candidates: runs from different noise, in antithetic pairs z and -z, of which `candidates.combine` makes one
+            answer.
         sigma_max, sigma_min: first and last noise level in units of the level of a typical source.
         solver: a file and function of `sourceprior.solvers`.
         options: the solver's own options.
@@ -100,8 +100,10 @@ def solve(
     seed: int = 0,
     device: torch.device | None = None,
     callback: Progress | None = None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Separate one mixture `(N,)` at the priors' sample rate into `(K, N)` on the CPU; the stems add up to it.
+
+    Beside the stems it returns how far the candidates lie apart, energy relative to the stem's, `(K,)`.
 
     The mixture is scaled so that a typical source has the level the priors were trained at, and the stems are scaled
     back. Same seed, same stems; the noise is drawn on the CPU, so that this does not depend on the device.
@@ -116,57 +118,33 @@ def solve(
     segment = round(settings.segment * sources[0].prior.sample_rate)
     gain = level * len(sources) ** 0.5 / max(float(y.double().square().mean().sqrt()), 1e-12)
 
-    count = settings.candidates
     problem = Mixture(
-        y=(y * gain).to(device, torch.float32).expand(count, -1),
+        y=(y * gain).to(device, torch.float32)[None],
         denoise=windowed(denoise, segment, settings.overlap, settings.batch),
         num_sources=len(sources),
         spectra=denoise.spectra,
     )
     sigmas = karras(settings.steps, settings.sigma_min * level, settings.sigma_max * level)
-    generators = [generator(seed, index) for index in range(count)]
-    noise = antithetic((len(sources), y.shape[-1]), generators, problem.y)
-    start = problem.y[:, None] / len(sources) + sigmas[0].to(device) * noise
 
     def progress(step: int, steps: int, *_: Any) -> None:
         if callback:
             callback(step + 1, steps)
 
     with torch.no_grad():
-        stems = solver(problem, sigmas, start, generators=generators, callback=progress, **options)
-    return combine(stems.cpu(), [(id(source.prior), source.index) for source in sources]) / gain
+        (answer,) = candidates.run(
+            problem,
+            sigmas,
+            solver,
+            generators=[generator(seed)],
+            count=settings.candidates,
+            alike=[(id(source.prior), source.index) for source in sources],
+            callback=progress,
+            **options,
+        )
+    return answer.stems.cpu() / gain, answer.spread.cpu()
 
 
-def generator(seed: int, index: int) -> torch.Generator:
-    """The generator of candidate `index`: neighbouring seeds share nothing."""
-    state = np.random.SeedSequence([seed, index]).generate_state(2, np.uint64)[0]
+def generator(seed: int) -> torch.Generator:
+    """The generator of a seed; neighbouring seeds share nothing."""
+    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
-
-
-def antithetic(shape: Sequence[int], generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
-    """White noise `(candidates, *shape)` in pairs z, -z, each pair from the first generator of the two."""
-    pairs = standard_normal(shape, generators[::2], like)
-    return torch.stack([pairs, -pairs], 1).flatten(0, 1)[: len(generators)]
-
-
-def combine(candidates: Tensor, labels: Sequence[object]) -> Tensor:
-    """The mean of candidates `(C, K, N)`, `(K, N)`, after sources with equal labels were put in the same order."""
-    first = candidates[0]
-    ordered = [first] + [other[alignment(first, other, labels)] for other in candidates[1:]]
-    return torch.stack(ordered).mean(0)
-
-
-def alignment(reference: Tensor, other: Tensor, labels: Sequence[object]) -> list[int]:
-    """For each stem of `reference` `(K, N)` the stem of `other` that is most like it among those of its label.
-
-    Greedy, by correlation: the surest pair first.
-    """
-    unit = [stems / stems.norm(dim=-1, keepdim=True).clamp_min(1e-12) for stems in (reference, other)]
-    likeness = unit[0] @ unit[1].T
-    order, free = [-1] * len(labels), set(range(len(labels)))
-    for place in likeness.flatten().argsort(descending=True).tolist():
-        mine, yours = divmod(place, len(labels))
-        if order[mine] < 0 and yours in free and labels[mine] == labels[yours]:
-            order[mine] = yours
-            free.remove(yours)
-    return order
