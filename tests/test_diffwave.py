@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+
 from golden_case import FOLDER, filled, recorded, relative
 from sourceprior.networks.diffwave import DiffWave
 

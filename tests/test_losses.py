@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from golden_case import recorded, relative
 from sourceprior.losses import ReconstructionLoss, group_loss, stft_loss, time_loss
 

@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+
 from golden_case import filled, golden, recorded, relative
 from sourceprior.metrics import best_permutation, si_sdr
 from sourceprior.networks.attention_unet import AttentionUNet

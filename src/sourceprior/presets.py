@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,11 +14,14 @@ from sourceprior.initial import Generator, standard_normal
 from sourceprior.losses import ReconstructionLoss
 from sourceprior.mixture import Mixture
 from sourceprior.schedules import VP, vp_linear
+from sourceprior.solver_choice import check_options
 from sourceprior.solvers.analytical import analytical
 from sourceprior.solvers.gradient import gradient
 
 PAPER_START = 150
 """t*, of 200 steps."""
+TYPICAL_LEVEL = 10 ** (-22.5 / 20)
+"""RMS of a source in the paper's mixtures: -25 to -20 dBFS."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,49 @@ def recipe(
             "guide_last": True,
         }
     return Recipe(gradient, own | options, steps=steps, start=None if from_noise else start, run_all=released)
+
+
+def paper_solver(
+    problem: Mixture,
+    solver: str,
+    preset: str,
+    options: Mapping[str, Any],
+    *,
+    steps: int,
+    level: float,
+    generators: Sequence[Generator],
+    callback: Callable[..., None] | None = None,
+    trace: Callable[..., None] | None = None,
+) -> Tensor:
+    """Run "gradient" or "analytical" for the pipeline, on any prior: mixtures `(B, N)` to sources `(B, K, N)`.
+
+    The paper's noise levels and step lengths are for sources of -22.5 dBFS; another `level` is brought there.
+
+    Args:
+        options: of the solver, and `lambda_time`, `lambda_group`, `lambda_stft`, `start` (noise index), `from_noise`.
+        level: RMS of a typical source of `problem`.
+
+    Raises:
+        UserError: an option that the solver does not have.
+    """
+    function = gradient if solver == "gradient" else analytical
+    chosen = dict(options)
+    weights = {name: chosen.pop(f"lambda_{name}") for name in ("time", "group", "stft") if f"lambda_{name}" in chosen}
+    if weights and "loss" not in chosen:
+        chosen["loss"] = (
+            ReconstructionLoss.released(**weights) if preset == "released" else ReconstructionLoss(**weights)
+        )
+    own = {name: chosen.pop(name) for name in ("start", "from_noise") if name in chosen}
+    guidance = chosen.pop("guidance", "hybrid") if solver == "gradient" else "analytical"
+    run = recipe(preset, guidance, steps=steps, **own, **check_options(function, chosen))
+    scale = level / TYPICAL_LEVEL
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        return problem.denoise(scale * x, scale * sigma) / scale
+
+    at_level = replace(problem, y=problem.y / scale, denoise=denoise, noise_std=problem.noise_std / scale)
+    hooks = {name: hook for name, hook in (("callback", callback), ("trace", trace)) if hook}
+    return scale * run(at_level, generators=generators, **hooks)
 
 
 def seeded(count: int, seed: int = 0) -> list[torch.Generator]:

@@ -102,6 +102,19 @@ class SourcePrior:
         load_weights(denoiser, folder / WEIGHTS)
         return prior
 
+    @classmethod
+    def from_released(
+        cls, path: str | Path, classes: Sequence[str] | None = None, *, weights: str = "ema"
+    ) -> SourcePrior:
+        """A published checkpoint of the paper or of UnDiff's DiffWave as a prior, see `released.load_released`.
+
+        Raises:
+            UserError: the file is missing or something else; the message is one sentence.
+        """
+        from sourceprior.released import load_released
+
+        return load_released(path, classes, weights=weights)
+
     def push_to_hub(self, repository: str, **options: Any) -> str:
         """Upload the prior's folder to a model hub; returns the address of the commit."""
         import tempfile
@@ -217,9 +230,15 @@ class JointDenoiser:
         ]
         self.spectra = torch.cat(spectra)
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        """x (B, K, N) at one noise level, in units of the waveform -> denoised (B, K, N)."""
+        """x (B, K, N) at one noise level, in units of the waveform -> denoised (B, K, N).
+
+        Differentiable in x where x wants a gradient, for the solvers that are guided by one.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            return self._denoise(x, sigma)
+
+    def _denoise(self, x: Tensor, sigma: float) -> Tensor:
         batch, _, samples = x.shape
         out = torch.empty_like(x)
         for denoiser, members, rows in self.groups:

@@ -40,6 +40,7 @@ class Settings:
         segment: seconds of a window; longer recordings are denoised in overlapping windows.
         overlap: part of a window that it shares with the next.
         batch: windows in flight; memory grows with it, the result does not depend on it.
+        form: of the paper's solvers, gradient and analytical: "paper", its text, or "released", its code.
     """
 
     steps: int = 20
@@ -51,6 +52,7 @@ class Settings:
     segment: float = 8.0
     overlap: float = 0.25
     batch: int = 1
+    form: str = "paper"
 
     def __post_init__(self) -> None:
         """Raise UserError for settings out of range."""
@@ -71,13 +73,19 @@ PRESETS = {
     "fast": Settings(steps=10, candidates=1),
     "default": Settings(),
     "best": Settings(steps=25, candidates=4),
+    "paper": Settings(steps=200, candidates=1, solver="gradient"),
+    "released": Settings(steps=200, candidates=1, solver="gradient", form="released"),
 }
+PAPER_SOLVERS = ("gradient", "analytical")
+"""Solvers with noise levels and a start of their own, see `presets`."""
 
 
 def settings_of(preset: str, **changes: Any) -> Settings:
     """A preset with the `changes` that are not None. Raises UserError for an unknown preset or values out of range."""
     if preset not in PRESETS:
         raise UserError(f"There is no preset {preset!r}; choose {alternatives(list(PRESETS))}.")
+    if changes.get("solver") in PAPER_SOLVERS and PRESETS[preset].solver not in PAPER_SOLVERS:
+        preset = "paper"
     return replace(PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})
 
 
@@ -112,7 +120,9 @@ def solve(
     """
     device = device or torch.device("cpu")
     solver = find_solver(settings.solver)
-    options = check_options(solver, settings.options)
+    options = settings.options
+    if settings.solver not in PAPER_SOLVERS:
+        options = check_options(solver, options)
     denoise = joint(sources, device)
     level = float(np.mean([source.prior.level for source in sources]))
     segment = round(settings.segment * sources[0].prior.sample_rate)
@@ -129,6 +139,22 @@ def solve(
     def progress(step: int, steps: int, *_: Any) -> None:
         if callback:
             callback(step + 1, steps)
+
+    if settings.solver in PAPER_SOLVERS:
+        from sourceprior.presets import paper_solver
+
+        with torch.no_grad():
+            stems = paper_solver(
+                problem,
+                settings.solver,
+                settings.form,
+                options,
+                steps=settings.steps,
+                level=level,
+                generators=[generator(seed)],
+                callback=progress,
+            )[0]
+        return stems.cpu() / gain, torch.zeros(len(sources))
 
     with torch.no_grad():
         (answer,) = candidates.run(

@@ -18,7 +18,9 @@ def separate(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for stems, residual, report and picture.")] = Path(
         "out"
     ),
-    preset: Annotated[str, typer.Option(help="fast, default or best.")] = "default",
+    preset: Annotated[
+        str, typer.Option(help="fast, default or best; paper or released for the paper's solvers.")
+    ] = "default",
     steps: Annotated[int | None, typer.Option(help="Noise levels; more is slower and finer.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Runs from different noise, averaged.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same stems.")] = 0,
@@ -29,6 +31,7 @@ def separate(
     option: Annotated[
         list[str] | None, typer.Option("-O", "--option", metavar="NAME=VALUE", help="An option of the solver.")
     ] = None,
+    guidance: Annotated[str | None, typer.Option(help="Of the solver gradient: hybrid, dsg, dps or cqt.")] = None,
     segment: Annotated[float | None, typer.Option(help="Seconds of a window of a long recording.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows in flight; memory grows with it.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -39,6 +42,9 @@ def separate(
     from sourceprior import separation
     from sourceprior.solver_choice import parse_options
 
+    options = parse_options(option or [])
+    if guidance:
+        solver, options = solver or "gradient", options | {"guidance": guidance}
     # First, so that nobody waits for stems that cannot be written.
     separation.make_folder(out)
     with progress_bar("Separating", quiet) as callback:
@@ -52,7 +58,7 @@ def separate(
             candidates=candidates,
             seed=seed,
             solver=solver,
-            options=parse_options(option) if option else None,
+            options=options or None,
             segment=segment,
             batch=batch,
             device=device,

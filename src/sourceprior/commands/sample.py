@@ -1,0 +1,56 @@
+"""`sourceprior sample --label Bark -n 4 -o out/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sample(
+    label: Annotated[str, typer.Option(help="What to generate; `labels` lists what there is.")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 1,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the files.")] = Path("out"),
+    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="Length of each.")] = 4.0,
+    steps: Annotated[int, typer.Option(min=1, max=10000, help="Steps of the process.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same sounds.")] = 0,
+    prior: Annotated[list[str] | None, typer.Option("--prior", help="Folder or hub name; once per prior.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+) -> None:
+    """Generate sounds of one label from a prior, without any recording."""
+    import torch
+
+    from sourceprior import audio
+    from sourceprior.ancestral import ancestral
+    from sourceprior.labels import find
+    from sourceprior.library import load_priors
+    from sourceprior.presets import TYPICAL_LEVEL, seeded
+    from sourceprior.priors import joint
+    from sourceprior.progress import progress_bar
+    from sourceprior.sampling import find_device
+    from sourceprior.schedules import vp_linear
+    from sourceprior.separation import make_folder
+
+    make_folder(out)
+    source = find([label], load_priors(prior or None))[0]
+    place = find_device(device)
+    denoise = joint([source], place)
+    scale = source.prior.level / TYPICAL_LEVEL
+    with progress_bar("Sampling", quiet) as callback:
+        waves = ancestral(
+            lambda x, sigma: denoise(scale * x, scale * sigma) / scale,
+            vp_linear(steps),
+            1,
+            round(seconds * source.prior.sample_rate),
+            generators=seeded(count, seed),
+            like=torch.empty(0, device=place),
+            callback=lambda step, total, *_: callback(step + 1, total),
+        )
+    for index, wave in enumerate(waves.cpu().numpy()):
+        audio.write(
+            out / f"{source.name}_{index + 1}.wav", wave, source.prior.sample_rate, audio.FileFormat("WAV", "FLOAT")
+        )
+    if not quiet:
+        print(f"{count} x {seconds:g} s of {source.name} written to {out}")
