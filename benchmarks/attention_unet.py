@@ -55,15 +55,11 @@ def main() -> None:
 
     for name, backward in (("forward", False), ("forward + backward to the input", True)):
         seconds = min(run(backward) for _ in range(options.repeats))
-        peak = (
-            torch.cuda.max_memory_allocated()
-            if options.device == "cuda"
-            else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        )
-        print(
-            f"{options.precision} {name}: {seconds:.2f} s, peak {peak / 2**30:.2f} GiB, {torch.get_num_threads()} threads",
-            flush=True,
-        )
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if options.device == "cuda":
+            peak = torch.cuda.max_memory_allocated()
+        used = f"peak {peak / 2**30:.2f} GiB, {torch.get_num_threads()} threads"
+        print(f"{options.precision} {name}: {seconds:.2f} s, {used}", flush=True)
 
 
 if __name__ == "__main__":
