@@ -1,6 +1,6 @@
 """Settings of the default solver against each other: the same prior, valid mixtures and seeds.
 
-    python benchmarks/solver_options.py --data DATA [-n 16] [--task speech_sound ...] 'steps=20' 'steps=20 temperature=0.3'
+    python benchmarks/solver_options.py --data DATA [-n 16] [--task speech_sound] 'steps=20' 'steps=20 temperature=0.3'
 
 Each argument is one setting: fields of sampling.Settings and options of the solver. Prints mean SI-SDR per task in dB,
 the paired difference to the first setting with its 95 % interval, and seconds per mixture.
