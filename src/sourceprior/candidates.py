@@ -8,7 +8,6 @@ two voices swapped half-way, and the mean would be neither. There one is chosen 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sourceprior.assignment import cheapest
 from sourceprior.initial import standard_normal
 from sourceprior.mixture import Mixture
 from sourceprior.stft import stft
@@ -142,10 +142,11 @@ def align(reference: Tensor, other: Tensor, alike: Sequence[Hashable]) -> list[i
     Only stems of equal keys are exchanged.
     """
     unit = [stems / stems.norm(dim=-1, keepdim=True).clamp_min(1e-20) for stems in (reference, other)]
-    likeness: list[list[float]] = (unit[0] @ unit[1].T).tolist()
-    k = len(alike)
-    orders = [o for o in itertools.permutations(range(k)) if all(alike[i] == alike[o[i]] for i in range(k))]
-    return list(max(orders, key=lambda order: sum(row[j] for row, j in zip(likeness, order, strict=True))))
+    likeness: list[list[float]] = (unit[0] @ unit[1].T).nan_to_num().tolist()
+    # A price above all that correlations (-1 to 1) can add up to keeps stems of different keys apart.
+    apart = 2.0 * len(alike) + 1
+    return cheapest([[-row[j] if mine == key else apart for j, key in enumerate(alike)]
+                     for row, mine in zip(likeness, alike, strict=True)])  # fmt: skip
 
 
 def inconsistency(problem: Mixture, members: Tensor, levels: Sequence[float] = (0.3, 1.0)) -> Tensor:
