@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_prior
 
+from conftest import tiny_prior
 from sourceprior.errors import UserError
 from sourceprior.priors import Source, SourcePrior, joint
 

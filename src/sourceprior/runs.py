@@ -46,6 +46,16 @@ def start_from(folder: Path, labels: Sequence[str]) -> SpectralDenoiser:
     return pick(prior, labels)
 
 
+def ancestry(folder: Path) -> str:
+    """One line on how the prior that a run started from was trained."""
+    training = SourcePrior.from_pretrained(folder).config["training"]
+    before = f", itself from {training['init']}" if training["init"] else ""
+    return (
+        f"a prior of {training['data']['sources']} sources, {training['steps']} steps of {training['batch']} examples, "
+        f"{training['minutes']:g} minutes (`{training['command']}`){before}"
+    )
+
+
 def pick(prior: SourcePrior, labels: Sequence[str]) -> SpectralDenoiser:
     """A copy of a prior's denoiser that has the rows of ``labels`` only, in that order."""
     rows = torch.tensor([prior.index(label) for label in labels])

@@ -189,7 +189,8 @@ class Trainer:
     @property
     def progress(self) -> float:
         """Share of the run that is done, 0 to 1."""
-        return min(1.0, max(self.step / self.settings.steps, self.elapsed / (60 * self.settings.minutes)))
+        s = self.settings
+        return 1.0 if self.step >= s.steps else min(1.0, max(self.step / s.steps, self.elapsed / (60 * s.minutes)))
 
     def rate(self) -> float:
         """Learning rate: linear warm-up, then a cosine down to 2 %."""

@@ -15,7 +15,9 @@ def train(
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: checkpoints, curves, and the prior itself.")],
     sources: Annotated[str, typer.Option(help="What the prior knows: speech, sounds, or all.")] = "sounds",
     minutes: Annotated[float, typer.Option(help="Training time after which the cosine decay ends.")] = 60.0,
-    steps: Annotated[int, typer.Option(help="Steps after which it ends, if that comes first.")] = 1_000_000,
+    steps: Annotated[
+        int, typer.Option(help="Steps after which it ends, if that comes first; 0 only picks labels of --init.")
+    ] = 1_000_000,
     until: Annotated[float, typer.Option(help="Stop this call after so many minutes; the next one goes on.")] = 1e9,
     batch: Annotated[int, typer.Option(help="Examples per step.")] = 32,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
@@ -38,7 +40,7 @@ def train(
     from sourceprior.datasets import ClipBank, read_manifest
     from sourceprior.denoisers import SpectralDenoiser
     from sourceprior.errors import UserError
-    from sourceprior.runs import describe, finish, labels_of, start_from
+    from sourceprior.runs import ancestry, describe, finish, labels_of, start_from
     from sourceprior.selectivity import selectivity
     from sourceprior.training import Settings, Trainer
 
@@ -68,4 +70,4 @@ def train(
         return selectivity(denoiser, labels, valid)
 
     figures = trainer.run(until=60 * until, check_every=60 * check_minutes, check=check)
-    finish(trainer, out / "prior", describe(data, licence, clips, sources), figures, str(init or ""))
+    finish(trainer, out / "prior", describe(data, licence, clips, sources), figures, ancestry(init) if init else "")
