@@ -218,17 +218,18 @@ class JointDenoiser:
             groups.setdefault(id(source.prior.denoiser), []).append(k)
         self.groups = [
             (
-                sources[members[0]].prior.denoiser.to(self.device, memory_format=torch.channels_last),
+                # Stubs of torch do not know memory_format here.
+                sources[members[0]].prior.denoiser.to(self.device, memory_format=torch.channels_last),  # type: ignore[call-overload]
                 torch.tensor(members, device=self.device),
                 torch.tensor([sources[k].index for k in members], device=self.device),
             )
             for members in groups.values()
         ]
         self.num_sources = len(sources)
-        spectra = [
-            source.prior.denoiser.spectrum(torch.tensor([source.index], device=self.device)) for source in sources
-        ]
-        self.spectra = torch.cat(spectra)
+        rows = [torch.tensor([source.index], device=self.device) for source in sources]
+        self.spectra = torch.cat(
+            [s.prior.denoiser.spectrum(row) for s, row in zip(sources, rows, strict=True)]  # type: ignore[operator]
+        )
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """x (B, K, N) at one noise level, in units of the waveform -> denoised (B, K, N).

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -77,7 +78,8 @@ def new_denoiser(settings: Settings, spectra: Tensor) -> SpectralDenoiser:
     """An untrained denoiser: the Wiener filter of each class."""
     torch.manual_seed(settings.seed)
     network = ConvUNet(FEATURES, OUTPUTS, classes=len(settings.labels), **settings.network)
-    return SpectralDenoiser(network, spectra, LEVEL).to(spectra.device, memory_format=torch.channels_last)
+    denoiser = SpectralDenoiser(network, spectra, LEVEL)
+    return denoiser.to(spectra.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def loss_of(denoiser: SpectralDenoiser, signal: Tensor, target: Tensor, noise: Tensor, sigma: Tensor, label: Tensor,
@@ -145,7 +147,9 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 def optimizers(denoiser: SpectralDenoiser, settings: Settings) -> list[torch.optim.Optimizer]:
     """Muon for the hidden convolutions, AdamW for the rest (first and last layer, embeddings, modulation, biases)."""
-    hidden, decay, plain = [], [], []
+    hidden: list[torch.nn.Parameter] = []
+    decay: list[torch.nn.Parameter] = []
+    plain: list[torch.nn.Parameter] = []
     for name, p in denoiser.network.named_parameters():
         if p.ndim == 4 and settings.optimizer == "muon" and not name.startswith(("stem", "out")):
             hidden.append(p)
@@ -280,7 +284,7 @@ class Trainer:
 
     def averaged(self) -> SpectralDenoiser:
         """The denoiser with averaged weights."""
-        return self.average.module
+        return cast(SpectralDenoiser, self.average.module)
 
     def save(self) -> None:
         """Write ``last.pt`` beside and rename, so that a kill leaves the previous one."""

@@ -28,8 +28,7 @@ class ChannelNorm(nn.Module):
         super().__init__()
         self.channels = channels
         self.modulation = nn.Linear(condition, 2 * channels)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        zero(self.modulation)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.modulation(condition).to(x.dtype)[:, None, None].chunk(2, -1)
@@ -50,8 +49,7 @@ class Block(nn.Module):
         else:
             self.conv1 = nn.Conv2d(channels, channels, (1, 3), padding=(0, dilation), dilation=(1, dilation))
             self.conv2 = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        zero(self.conv2)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         y = self.conv1(F.silu(self.norm1(x, condition)))
@@ -101,6 +99,7 @@ class ConvUNet(nn.Module):
         self.frame_multiple = fold[1] * math.prod(s[1] for s in self.strides)
 
         frequencies = torch.exp(torch.linspace(math.log(0.1), math.log(8.0), 32))
+        self.frequencies: Tensor
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.noise_embedding = nn.Sequential(nn.Linear(64, condition), nn.SiLU(), nn.Linear(condition, condition))
         self.class_embedding = nn.Embedding(classes, condition)
@@ -120,12 +119,10 @@ class ConvUNet(nn.Module):
         self.to_bottom = nn.Conv2d(flat, bottom, 1)
         self.bottom = nn.ModuleList(Block(bottom, condition, d) for d in dilations)
         self.from_bottom = nn.Conv2d(bottom, flat, 1)
-        nn.init.zeros_(self.from_bottom.weight)
-        nn.init.zeros_(self.from_bottom.bias)
+        zero(self.from_bottom)
         self.out_norm = ChannelNorm(widths[0], condition)
         self.out = nn.Conv2d(widths[0], outputs * fold[0] * fold[1], 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        zero(self.out)
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor) -> Tensor:
         """x (B, inputs, bins, frames), noise (B,) = ln(sigma / level), label (B,) -> (B, outputs, bins, frames)."""
@@ -156,6 +153,12 @@ class ConvUNet(nn.Module):
                 x = block(x, condition)
         x = self.out(F.silu(self.out_norm(x, condition)))
         return unfold(x, *self.fold)[..., :frames]
+
+
+def zero(layer: nn.Module) -> None:
+    """Set weights and bias to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def fold(x: Tensor, bins: int, frames: int) -> Tensor:
