@@ -97,6 +97,7 @@ class ClipBank:
         labels: the label of each index; clips of other labels are left out.
         sample_rate: Hz.
         progress: called with (clips read, clips).
+        read: what reads a clip, (path, sample rate) -> mono int16 samples; another one reads from a pack.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class ClipBank:
         labels: Sequence[str],
         sample_rate: int = 16000,
         progress: Callable[[int, int], None] | None = None,
+        read: Callable[[Path, int], np.ndarray] = read_clip,
     ) -> None:
         self.sample_rate = sample_rate
         self.labels = tuple(labels)
@@ -117,7 +119,7 @@ class ClipBank:
             parts = joined.setdefault(key, [])
             if parts:
                 parts.append(np.zeros(int(pause.uniform(0.02, 0.3) * sample_rate), np.int16))
-            parts.append(read_clip(clip.path, sample_rate))
+            parts.append(read(clip.path, sample_rate))
             if progress:
                 progress(i + 1, len(used))
         if not joined:

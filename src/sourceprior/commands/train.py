@@ -11,7 +11,7 @@ SOURCES = ("speech", "sounds", "all")
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder with manifest.csv and the clips it lists.")],
+    data: Annotated[Path, typer.Option(help="Folder with manifest.csv and its clips, or a pack (`data pack`).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: checkpoints, curves, and the prior itself.")],
     sources: Annotated[str, typer.Option(help="What the prior knows: speech, sounds, or all.")] = "sounds",
     minutes: Annotated[float, typer.Option(help="Training time after which the cosine decay ends.")] = 60.0,
@@ -37,9 +37,10 @@ def train(
     """Train a source prior; called again with the same folder it goes on from the last checkpoint."""
     import torch
 
-    from sourceprior.datasets import ClipBank, read_manifest
+    from sourceprior.datasets import ClipBank
     from sourceprior.denoisers import SpectralDenoiser
     from sourceprior.errors import UserError
+    from sourceprior.packs import read_clips, reader
     from sourceprior.runs import ancestry, describe, finish, labels_of, start_from
     from sourceprior.selectivity import selectivity
     from sourceprior.training import Settings, Trainer
@@ -47,10 +48,11 @@ def train(
     if sources not in SOURCES:
         raise UserError(f"--sources is one of {', '.join(SOURCES)}, not '{sources}'.")
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    clips = read_manifest(data, "train", licence)
+    clips = read_clips(data, "train", licence)
     known = sorted({clip.label for clip in clips})
-    bank = ClipBank(clips, known).to(where)
-    valid = ClipBank(read_manifest(data, "valid", licence), known).to(where)
+    # The readers live no longer than these lines: a pack's holds all of its audio.
+    bank = ClipBank(clips, known, read=reader(data, "train")).to(where)
+    valid = ClipBank(read_clips(data, "valid", licence), known, read=reader(data, "valid")).to(where)
     labels = labels_of(sources, known)
     settings = Settings(
         labels=labels, negatives=negatives, shared_spectrum=shared_spectrum, batch=batch, steps=steps, minutes=minutes,
