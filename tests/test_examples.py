@@ -1,11 +1,12 @@
 """What a denoiser is trained on: own clips, and other sources whose clean estimate is silence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from sourceprior.datasets import SPEECH, ClipBank, read_manifest
+from sourceprior.datasets import SPEECH, ClipBank, read_manifest, voice_of
 from sourceprior.examples import NULL, ExampleMaker, patchwork
 
 DATA = Path(__file__).parent / "data"
@@ -66,3 +67,24 @@ def test_patchwork_has_whole_empty_and_cut_masks() -> None:
     assert 0.3 < (share == 1).float().mean() < 0.55
     assert 0.05 < (share == 0).float().mean() < 0.25
     assert ((share > 0) & (share < 1)).float().mean() > 0.25
+
+
+def test_a_kind_of_voice_denies_the_other_kinds_and_speech_denies_none(bank: ClipBank) -> None:
+    clips = [c for c in read_manifest(DATA, "train") if c.label == SPEECH]
+    speakers = sorted({c.speaker for c in clips})
+    voiced = [replace(c, label="male_speech" if c.speaker == speakers[0] else "child_speech") for c in clips]
+    sounds = [c for c in read_manifest(DATA, "train") if c.label != SPEECH]
+    split = ClipBank([*voiced, *sounds], ["Bark", "rain", "child_speech", "male_speech"])
+    # Without sounds among the negatives of a kind of voice, all others are the other voice.
+    maker = ExampleMaker(split, (SPEECH, "male_speech", "child_speech"), negatives="whole", voice_among_others=1.0)
+    examples = maker.draw(64, 0)
+    assert set(examples.label.tolist()) == {0, 1, 2}
+    assert examples.has_other.any()
+    assert split.weights([SPEECH])[split.label >= 2].sum() == pytest.approx(1)
+
+
+def test_voices_follow_age_and_gender() -> None:
+    assert voice_of({"age": "9", "gender": "m"}) == "child_speech"
+    assert voice_of({"age": "30", "gender": "f"}) == "female_speech"
+    assert voice_of({"age": "", "gender": "Male"}) == "male_speech"
+    assert voice_of({"age": "", "gender": ""}) == ""

@@ -7,8 +7,8 @@ a laptop and on a GPU, where a pool of workers decoding files could not keep up.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,11 @@ from torch import Tensor
 from sourceprior.errors import UserError
 
 SPEECH = "speech"
+VOICES = ("male_speech", "female_speech", "child_speech")
+"""Kinds of speech: labels of a prior that knows them, each a part of "speech"."""
+SPOKEN = (SPEECH, *VOICES)
+CHILD = 13
+"""Years below which a speaker counts as a child: a voice has not broken yet."""
 NON_COMMERCIAL = ("CC-BY-NC", "freeware")
 
 
@@ -32,6 +37,7 @@ class Clip:
     speaker: str
     licence: str
     seconds: float
+    voice: str = ""
 
     @property
     def commercial(self) -> bool:
@@ -60,12 +66,28 @@ def read_manifest(root: str | Path, split: str | None = None, licence: str = "co
         for row in reader:
             label = SPEECH if row["kind"] == SPEECH else row["label"]
             speaker = row.get("speaker") or ""
-            clip = Clip(Path(root) / row["path"], row["split"], label, speaker, row["licence"], float(row["seconds"]))
+            clip = Clip(
+                Path(root) / row["path"], row["split"], label, speaker, row["licence"], float(row["seconds"]),
+                voice_of(row) if label == SPEECH else "",
+            )  # fmt: skip
             if (split is None or clip.split == split) and (licence == "any" or clip.commercial):
                 clips.append(clip)
     if not clips:
         raise UserError(f"'{file}' lists no clip for split '{split}' with licence '{licence}'.")
     return sorted(clips, key=lambda clip: clip.path)
+
+
+def voice_of(row: Mapping[str, str]) -> str:
+    """One of VOICES from the columns gender (m, f) and age (years) of a manifest's row; "" where they do not say."""
+    age, gender = (row.get("age") or "").strip(), (row.get("gender") or "").strip().lower()[:1]
+    if age.isdigit() and int(age) < CHILD:
+        return "child_speech"
+    return {"m": "male_speech", "f": "female_speech"}.get(gender, "")
+
+
+def with_voices(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips, speech labelled by its kind of voice where that is known."""
+    return [replace(clip, label=clip.voice) if clip.label == SPEECH and clip.voice else clip for clip in clips]
 
 
 def read_clip(path: Path, sample_rate: int) -> np.ndarray:
@@ -141,8 +163,13 @@ class ClipBank:
         return self
 
     def weights(self, labels: Iterable[str], power: float = 0.5) -> Tensor:
-        """Probability of each clip (clips,) when labels are drawn with probability (seconds of audio)**power."""
+        """Probability of each clip (clips,) when labels are drawn with probability (seconds of audio)**power.
+
+        "speech" stands for every kind of voice, too.
+        """
         chosen = set(labels)
+        if SPEECH in chosen:
+            chosen.update(VOICES)
         weight = torch.zeros(len(self.label), dtype=torch.float64, device=self.label.device)
         for name, group in zip(self.labels, self.groups, strict=True):
             if name in chosen and len(group):

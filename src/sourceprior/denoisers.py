@@ -11,6 +11,8 @@ from sourceprior.stft import BINS, istft, stft
 
 FEATURES = 5
 """Maps the network sees: real and imaginary part, log magnitude, log prior signal-to-noise ratio, position."""
+LOUDEST = 20.0
+"""Limit of the spectrogram the network sees, in standard deviations of class and noise; beyond it only the log tells."""
 OUTPUTS = 3
 """Maps it returns: log power relative to the class's average spectrum, and a complex correction."""
 
@@ -70,7 +72,10 @@ class SpectralDenoiser(nn.Module):
     def features(self, noisy: Tensor, noise: Tensor, power: Tensor) -> Tensor:
         """(B, 2, F, T), noise power (B, 1, 1) and class power (B, F, 1) -> what the network sees, (B, 5, F, T)."""
         unit = noisy * torch.rsqrt(noise + power)[:, None]
-        magnitude = 0.5 * torch.log(unit.square().sum(1, keepdim=True) + 1e-3)
+        power_of_unit = unit.square().sum(1, keepdim=True)
+        magnitude = 0.5 * torch.log(power_of_unit + 1e-3)
+        # A click far above its class's average would reach the network a thousand times too loud.
+        unit = unit * torch.rsqrt(1 + power_of_unit / LOUDEST**2)
         shape = magnitude.shape
         ratio = (torch.log(power / noise) / 4)[:, None].expand(shape)
         position = torch.linspace(-1, 1, shape[2], device=noisy.device)[None, None, :, None].expand(shape)

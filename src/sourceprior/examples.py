@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sourceprior.datasets import SPEECH, ClipBank
+from sourceprior.datasets import SPEECH, SPOKEN, ClipBank
 from sourceprior.stft import BINS, stft
 
 NULL = "anything"
@@ -59,30 +59,39 @@ class ExampleMaker:
         context: float = 4.0,
         levels: tuple[float, float] = (-27.0, -18.0),
         null_share: float = 0.15,
+        any_voice_share: float = 0.4,
         speech_share: float = 0.4,
         speech_among_others: float = 0.4,
+        voice_among_others: float = 0.6,
         augment: bool = True,
     ) -> None:
         if negatives not in NEGATIVES:
             raise ValueError(f"negatives is one of {', '.join(NEGATIVES)}, not '{negatives}'")
         self.bank, self.negatives, self.levels, self.augment = bank, negatives, levels, augment
         self.samples, self.context = round(seconds * bank.sample_rate), round(context * bank.sample_rate)
-        self.null_share, self.speech_among_others = null_share, speech_among_others
+        self.null_share, self.any_voice_share = null_share, any_voice_share
+        self.speech_among_others, self.voice_among_others = speech_among_others, voice_among_others
         rows = {label: i for i, label in enumerate(labels)}
-        self.null = rows.get(NULL, -1)
-        self.row = torch.tensor([rows.get(label, -1) for label in bank.labels], device=bank.wave.device)
-        sounds = [label for label in bank.labels if label != SPEECH]
+        device = bank.wave.device
+        # Every label has a wider one: a class of sound "anything", a kind of voice "speech".
+        wider = [rows.get(SPEECH if label in SPOKEN else NULL, -1) for label in bank.labels]
+        self.wider = torch.tensor(wider, device=device)
+        self.row = torch.tensor(
+            [rows.get(label, wide if label in SPOKEN else -1) for label, wide in zip(bank.labels, wider, strict=True)],
+            device=device,
+        )
+        self.spoken = torch.tensor([label in SPOKEN for label in bank.labels], device=device)
+        sounds = [label for label in bank.labels if label not in SPOKEN]
         own_sounds = [label for label in sounds if label in rows]
-        self.speech_index = bank.labels.index(SPEECH) if SPEECH in bank.labels else -1
         share = speech_share if own_sounds else 1.0
-        own = torch.zeros(len(bank.label), dtype=torch.float64, device=bank.wave.device)
+        own = torch.zeros(len(bank.label), dtype=torch.float64, device=device)
         if SPEECH in rows:
             own += share * bank.weights([SPEECH])
         if own_sounds:
             own += (1 - share if SPEECH in rows else 1.0) * bank.weights(own_sounds)
         self.own = own.cpu()
         self.sounds = bank.weights(sounds).cpu() if sounds else None
-        self.speech = bank.weights([SPEECH]).cpu() if SPEECH in bank.labels else None
+        self.speech = bank.weights([SPEECH]).cpu() if bool(self.spoken.any()) else None
 
     def draw(self, count: int, seed: int) -> Examples:
         """``count`` examples; ``seed`` is the number of the batch."""
@@ -90,20 +99,22 @@ class ExampleMaker:
         device = self.bank.wave.device
         clips = torch.multinomial(self.own, count, replacement=True, generator=g).to(device)
         index = self.bank.label[clips]
-        label = self.row[index]
-        if self.null >= 0:
-            dropped = (torch.rand(count, generator=g) < self.null_share).to(device) & (index != self.speech_index)
-            label = torch.where(dropped, self.null, label)
+        label, wider = self.row[index], self.wider[index]
+        share = torch.where(self.spoken[index], self.any_voice_share, self.null_share)
+        dropped = (torch.rand(count, generator=g).to(device) < share) & (wider >= 0)
+        label = torch.where(dropped, wider, label)
         own = self.spectrum(clips, g)
         if self.negatives == "none" or self.sounds is None or self.speech is None:
             return Examples(own, own, label, torch.zeros(count, dtype=torch.bool, device=device))
 
         other = torch.multinomial(self.sounds, count, replacement=True, generator=g).to(device)
         speech = torch.multinomial(self.speech, count, replacement=True, generator=g).to(device)
-        is_speech = index == self.speech_index
-        use_speech = (torch.rand(count, generator=g) < self.speech_among_others).to(device)
+        chance, is_wide = torch.rand(count, generator=g).to(device), label == wider
         # "Anything" denies speech only, and a class is no negative of itself.
-        use_speech = (use_speech | (label == self.null) | (self.bank.label[other] == index)) & ~is_speech
+        for_sounds = (chance < self.speech_among_others) | is_wide | (self.bank.label[other] == index)
+        # "Speech" denies sounds only; a kind of voice the other kinds as well.
+        for_voices = (chance < self.voice_among_others) & ~is_wide & (self.bank.label[speech] != index)
+        use_speech = torch.where(self.spoken[index], for_voices, for_sounds)
         rest = self.spectrum(torch.where(use_speech, speech, other), g)
         if self.negatives == "whole":
             mask = (torch.rand(count, generator=g) < 0.65).float()[:, None, None].expand(-1, BINS, own.shape[-1])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sourceprior.cards import card
-from sourceprior.datasets import SPEECH, Clip
+from sourceprior.datasets import SPEECH, SPOKEN, VOICES, Clip
 from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.errors import UserError
 from sourceprior.examples import NULL
@@ -26,8 +26,9 @@ def labels_of(sources: str, known: Sequence[str]) -> tuple[str, ...]:
 
     Raises UserError if the clips have none of them.
     """
-    speech = [label for label in known if label == SPEECH]
-    sounds = [label for label in known if label != SPEECH]
+    voices = [label for label in known if label in VOICES]
+    speech = [SPEECH, *voices] if voices or SPEECH in known else []
+    sounds = [label for label in known if label not in SPOKEN]
     labels = {"speech": speech, "sounds": [NULL, *sounds], "all": [NULL, *speech, *sounds]}[sources]
     if not set(labels) - {NULL}:
         raise UserError(f"The manifest has no clips of {sources} with a licence that was asked for.")
@@ -35,15 +36,20 @@ def labels_of(sources: str, known: Sequence[str]) -> tuple[str, ...]:
 
 
 def start_from(folder: Path, labels: Sequence[str]) -> SpectralDenoiser:
-    """The denoiser of an existing prior with its rows picked for ``labels``.
+    """The denoiser of an existing prior with its rows picked for ``labels``; a kind of voice may start from speech.
 
     Raises UserError when the prior does not know one of them.
     """
     prior = SourcePrior.from_pretrained(folder)
-    missing = [label for label in labels if label not in prior.labels]
+    missing = [label for label in labels if known_as(label, prior.labels) not in prior.labels]
     if missing:
         raise UserError(f"The prior '{folder}' does not know {', '.join(missing[:3])}: start without --init.")
     return pick(prior, labels)
+
+
+def known_as(label: str, labels: Sequence[str]) -> str:
+    """The label itself, or "speech" for a kind of voice that ``labels`` lack."""
+    return SPEECH if label in VOICES and label not in labels else label
 
 
 def ancestry(folder: Path) -> str:
@@ -58,7 +64,7 @@ def ancestry(folder: Path) -> str:
 
 def pick(prior: SourcePrior, labels: Sequence[str]) -> SpectralDenoiser:
     """A copy of a prior's denoiser that has the rows of ``labels`` only, in that order."""
-    rows = torch.tensor([prior.index(label) for label in labels])
+    rows = torch.tensor([prior.index(known_as(label, prior.labels)) for label in labels])
     state = dict(prior.denoiser.state_dict())
     state["average"] = state["average"][rows]
     state["network.class_embedding.weight"] = state["network.class_embedding.weight"][rows]
@@ -70,7 +76,7 @@ def pick(prior: SourcePrior, labels: Sequence[str]) -> SpectralDenoiser:
 
 def describe(data: Path, licence: str, clips: Sequence[Clip], sources: str) -> dict[str, Any]:
     """What the prior's card says of its data: hours and clips per licence, of its own sources."""
-    own = [clip for clip in clips if sources == "all" or (clip.label == SPEECH) == (sources == "speech")]
+    own = [clip for clip in clips if sources == "all" or (clip.label in SPOKEN) == (sources == "speech")]
     count = Counter(clip.licence for clip in own)
     return {
         "sources": sources, "licence filter": licence, "clips": len(own),

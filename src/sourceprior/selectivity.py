@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sourceprior.datasets import SPEECH, ClipBank
+from sourceprior.datasets import SPEECH, SPOKEN, VOICES, ClipBank
 from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.examples import NULL
 
@@ -31,8 +31,8 @@ def selectivity(
     """Mean denoising SNR in dB at sigma = 1, 2, 5 x RMS on clips of ``bank`` (B = ``count`` each, fixed seed).
 
     Keys: ``speech/own``, ``speech/on sounds`` (sounds read as speech), ``sounds/own``, ``sounds/wrong label``,
-    ``sounds/null label``, ``sounds/on speech`` (speech read as a random class), each with ``@1 @2 @5``; as far as the
-    prior's labels allow.
+    ``sounds/null label``, ``sounds/on speech`` (speech read as a random class), and ``/own``, ``/on other voices`` of
+    each kind of voice, each with ``@1 @2 @5``; as far as the prior's labels allow.
     """
     rows = {label: i for i, label in enumerate(labels)}
     g = torch.Generator().manual_seed(1)
@@ -43,13 +43,18 @@ def selectivity(
         wave = bank.render(clips.to(bank.wave.device), samples, g, augment=False) * denoiser.level
         return wave, bank.label[clips.to(bank.wave.device)]
 
-    sounds = [name for name in bank.labels if name in rows and name not in (SPEECH, NULL)]
-    others = [name for name in bank.labels if name != SPEECH]
+    sounds = [name for name in bank.labels if name in rows and name not in (*SPOKEN, NULL)]
+    others = [name for name in bank.labels if name not in SPOKEN]
     trials: dict[str, tuple[Tensor, Tensor]] = {}
     if SPEECH in rows:
         full = torch.full((count,), rows[SPEECH], device=bank.wave.device)
         trials["speech/own"] = draw([SPEECH])[0], full
         trials["speech/on sounds"] = draw(others)[0], full
+    for name in VOICES:
+        if name in rows and name in bank.labels:
+            trials[f"{name}/own"] = draw([name])[0], torch.full((count,), rows[name], device=bank.wave.device)
+            rest = [voice for voice in VOICES if voice != name and voice in bank.labels]
+            trials[f"{name}/on other voices"] = draw(rest)[0], trials[f"{name}/own"][1]
     if sounds:
         wave, index = draw(sounds)
         row = torch.tensor([rows.get(name, 0) for name in bank.labels], device=bank.wave.device)[index]
@@ -61,7 +66,7 @@ def selectivity(
         trials["sounds/wrong label"] = wave, wrong
         if NULL in rows:
             trials["sounds/null label"] = wave, torch.full_like(row, rows[NULL])
-        if SPEECH in bank.labels:
+        if set(SPOKEN) & set(bank.labels):
             trials["sounds/on speech"] = draw([SPEECH])[0], wrong
     figures = {}
     for name, (wave, label) in trials.items():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from sourceprior.datasets import SPEECH, ClipBank
+from sourceprior.datasets import SPOKEN, ClipBank
 from sourceprior.denoisers import FEATURES, OUTPUTS, SpectralDenoiser
 from sourceprior.examples import NULL, ExampleMaker, Examples
 from sourceprior.networks.conv_unet import ConvUNet
@@ -59,7 +61,7 @@ def measure_spectra(bank: ClipBank, labels: Sequence[str], draws: int = 96, shar
     """
     rows = []
     for i, label in enumerate(labels):
-        wanted = [name for name in bank.labels if name != SPEECH] if label == NULL else [label]
+        wanted = [name for name in bank.labels if name not in SPOKEN] if label == NULL else [label]
         g = torch.Generator().manual_seed(i)
         clips = torch.multinomial(bank.weights(wanted).cpu(), draws, replacement=True, generator=g)
         wave = bank.render(clips.to(bank.wave.device), 4 * bank.sample_rate, g) * LEVEL
@@ -163,6 +165,49 @@ def optimizers(denoiser: SpectralDenoiser, settings: Settings) -> list[torch.opt
     return out
 
 
+class Ahead:
+    """Batches drawn ahead of a GPU by threads, each on a stream of its own: the same batches, without waiting for them.
+
+    Examples are drawn with random numbers of the CPU, and every copy of them to the GPU waits for what it has in hand:
+    within the training loop that would leave the GPU idle while the CPU draws, and the CPU while the GPU computes.
+
+    Args:
+        draw: number of a batch -> batch, depending on nothing else.
+        device: where the batches are; the CPU has threads but no streams.
+        threads: batches in preparation.
+    """
+
+    def __init__(
+        self, draw: Callable[[int], tuple[Examples, Tensor, Tensor]], device: torch.device, threads: int = 6
+    ) -> None:
+        self.draw, self.device, self.threads = draw, device, threads
+        self.pool, self.local = ThreadPoolExecutor(threads), threading.local()
+        self.pending: dict[int, Future] = {}
+
+    def __call__(self, number: int) -> tuple[Examples, Tensor, Tensor]:
+        """The batch of that number, usable on the current stream; the next ones are begun."""
+        for later in range(number, number + self.threads):
+            if later not in self.pending:
+                self.pending[later] = self.pool.submit(self._draw, later)
+        (examples, noise, sigma), ready = self.pending.pop(number).result()
+        if ready is not None:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(ready)
+            # Their memory belongs to the thread's stream, which must not reuse it before this stream is done.
+            for tensor in (*vars(examples).values(), noise, sigma):
+                tensor.record_stream(stream)
+        return examples, noise, sigma
+
+    def _draw(self, number: int) -> tuple[tuple[Examples, Tensor, Tensor], torch.cuda.Event | None]:
+        if self.device.type != "cuda":
+            return self.draw(number), None
+        if not hasattr(self.local, "stream"):
+            self.local.stream = torch.cuda.Stream(self.device)
+            self.local.stream.wait_stream(torch.cuda.default_stream(self.device))
+        with torch.cuda.stream(self.local.stream):
+            return self.draw(number), self.local.stream.record_event()
+
+
 class Trainer:
     """Holds what a checkpoint holds; ``run`` trains until the settings' end or ``until`` seconds of this call.
 
@@ -182,9 +227,16 @@ class Trainer:
     ) -> None:
         self.settings, self.bank, self.folder, self.log = settings, bank, Path(folder), log
         self.device = bank.wave.device
+        if self.device.type == "cuda":
+            # Every step has the same shapes: worth a search for the fastest convolutions.
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")
+        self.ahead = Ahead(self.batch, self.device) if self.device.type == "cuda" else None
         self.maker = ExampleMaker(bank, settings.labels, settings.negatives, settings.seconds)
         spectra = measure_spectra(bank, settings.labels, shared=settings.shared_spectrum)
         self.denoiser = new_denoiser(settings, spectra) if init is None else init.to(self.device)
+        if settings.steps:
+            self.denoiser.average.copy_(spectra)
         self.average = AveragedModel(self.denoiser, multi_avg_fn=average_over(settings.ema))
         self.optimizers = optimizers(self.denoiser, settings)
         self.step, self.elapsed = 0, 0.0
@@ -211,12 +263,18 @@ class Trainer:
         seed = s.seed * 1_000_003 + number
         examples = self.maker.draw(s.batch, seed)
         g = torch.Generator().manual_seed(seed + 500_000_000)
-        noise = torch.randn(s.batch, self.maker.samples, generator=g).to(self.device)
+        shape = (s.batch, self.maker.samples)
+        if self.device.type == "cuda":
+            # Millions of normal numbers, drawn by one core, would take longer than all the rest of the step.
+            on_device = torch.Generator(self.device).manual_seed(seed + 500_000_000)
+            noise = torch.randn(shape, generator=on_device, device=self.device)
+        else:
+            noise = torch.randn(shape, generator=g).to(self.device)
         return examples, stft(noise), draw_sigma(s, s.batch, g).to(self.device)
 
     def train_step(self) -> Tensor:
         """One step of the optimiser; the mean loss (not yet waited for)."""
-        examples, noise, sigma = self.batch(self.step)
+        examples, noise, sigma = self.ahead(self.step) if self.ahead else self.batch(self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.rate()
@@ -229,9 +287,20 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.step()
         self.denoiser.zero_grad(set_to_none=True)
-        self.average.update_parameters(self.denoiser)
+        self.update_average()
         self.step += 1
         return loss.detach()
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """What AveragedModel.update_parameters computes; that one waits for the GPU, as it takes its count there."""
+        averages, current = list(self.average.module.parameters()), list(self.denoiser.parameters())
+        count = int(self.average.n_averaged)
+        if count:
+            average_over(self.settings.ema)(averages, current, count)
+        else:
+            torch._foreach_copy_(averages, current)
+        self.average.n_averaged += 1
 
     def run(
         self,

@@ -26,6 +26,9 @@ def train(
     ] = "spliced",
     shared_spectrum: Annotated[bool, typer.Option(help="One average spectrum for all classes.")] = False,
     licence: Annotated[str, typer.Option(help="commercial (CC0, CC-BY, MIT, public domain) or any.")] = "commercial",
+    voices: Annotated[
+        bool, typer.Option(help="Tell male, female and child speech apart, where the manifest has gender and age.")
+    ] = False,
     init: Annotated[Path | None, typer.Option(help="Prior folder to start from.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the data and of the new weights.")] = 0,
     compile: Annotated[
@@ -37,7 +40,7 @@ def train(
     """Train a source prior; called again with the same folder it goes on from the last checkpoint."""
     import torch
 
-    from sourceprior.datasets import ClipBank
+    from sourceprior.datasets import ClipBank, with_voices
     from sourceprior.denoisers import SpectralDenoiser
     from sourceprior.errors import UserError
     from sourceprior.packs import read_clips, reader
@@ -48,11 +51,13 @@ def train(
     if sources not in SOURCES:
         raise UserError(f"--sources is one of {', '.join(SOURCES)}, not '{sources}'.")
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    clips = read_clips(data, "train", licence)
+    clips, valid_clips = (
+        with_voices(read) if voices else read for read in (read_clips(data, s, licence) for s in ("train", "valid"))
+    )
     known = sorted({clip.label for clip in clips})
     # The readers live no longer than these lines: a pack's holds all of its audio.
     bank = ClipBank(clips, known, read=reader(data, "train")).to(where)
-    valid = ClipBank(read_clips(data, "valid", licence), known, read=reader(data, "valid")).to(where)
+    valid = ClipBank(valid_clips, known, read=reader(data, "valid")).to(where)
     labels = labels_of(sources, known)
     settings = Settings(
         labels=labels, negatives=negatives, shared_spectrum=shared_spectrum, batch=batch, steps=steps, minutes=minutes,
