@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from sourceprior.datasets import SPEECH, Clip, read_clip, read_manifest
 from sourceprior.errors import UserError
 
 INDEX = "pack.json"
-COLUMNS = ("path", "kind", "label", "speaker", "licence", "start", "length", "seconds")
+FIELDS = tuple(field.name for field in fields(Clip) if field.name not in ("path", "split"))
+COLUMNS = ("path", "kind", "start", "length", *FIELDS)
 GAP = 0.04
 """Seconds of silence between clips: two Opus frames, more than they overlap, so that no clip rings into another."""
 
@@ -67,7 +69,7 @@ def write_pack(
                 file.write(gap)
                 path = clip.path.relative_to(root).as_posix()
                 kind = SPEECH if clip.label == SPEECH else "sound"
-                rows.append((path, kind, clip.label, clip.speaker, clip.licence, start, len(wave), clip.seconds))
+                rows.append((path, kind, start, len(wave), *(getattr(clip, name) for name in FIELDS)))
                 start += len(wave) + len(gap)
                 done += 1
                 if progress:
@@ -98,7 +100,8 @@ def read_clips(root: str | Path, split: str, licence: str = "commercial") -> lis
         return read_manifest(root, split, licence)
     clips = []
     for row in _split(root, split)["clips"]:
-        clip = Clip(Path(root) / row["path"], split, row["label"], row["speaker"], row["licence"], row["seconds"])
+        known = {name: row[name] for name in FIELDS if name in row}
+        clip = Clip(path=Path(root) / row["path"], split=split, **known)
         if licence == "any" or clip.commercial:
             clips.append(clip)
     if not clips:
