@@ -103,6 +103,9 @@ def finish(
             "figures": {name: round(value, 2) for name, value in (figures or {}).items()},
         },
     }  # fmt: skip
+    voices = [label for label in settings.labels if label in VOICES]
+    if voices and SPEECH in settings.labels:
+        config["parts"] = {SPEECH: voices}
     prior = SourcePrior(
         name=config["name"], denoiser=denoiser, labels=tuple(settings.labels), sample_rate=config["sample_rate"],
         level=LEVEL, licence=config["licence"], config=config, card=card(config, len(settings.labels)),

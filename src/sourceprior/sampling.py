@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sourceprior import candidates
+from sourceprior import candidates, voices
 from sourceprior.errors import UserError, alternatives
 from sourceprior.mixture import Mixture
 from sourceprior.priors import Source, joint
@@ -40,6 +40,8 @@ class Settings:
         segment: seconds of a window; longer recordings are denoised in overlapping windows.
         overlap: part of a window that it shares with the next.
         batch: windows in flight; memory grows with it, the result does not depend on it.
+        noise_db: level of what no source explains, dB of the mixture's; None: the sources explain everything.
+        tell_apart: sources of one label become different parts of it where the prior knows some, see `voices`.
         form: of the paper's solvers, gradient and analytical: "paper", its text, or "released", its code.
     """
 
@@ -52,6 +54,8 @@ class Settings:
     segment: float = 8.0
     overlap: float = 0.25
     batch: int = 1
+    noise_db: float | None = None
+    tell_apart: bool = True
     form: str = "paper"
 
     def __post_init__(self) -> None:
@@ -67,6 +71,8 @@ class Settings:
         ]:
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}.")
+        if self.noise_db is not None and not -100 <= self.noise_db <= 0:
+            raise UserError(f"noise_db must lie between -100 and 0, not {self.noise_db}.")
 
 
 PRESETS = {
@@ -78,6 +84,8 @@ PRESETS = {
 }
 PAPER_SOLVERS = ("gradient", "analytical")
 """Solvers with noise levels and a start of their own, see `presets`."""
+NOISE_SOLVERS = ("posterior_mean",)
+"""Solvers that leave what no source explains, down to a noise level."""
 
 
 def settings_of(preset: str, **changes: Any) -> Settings:
@@ -109,31 +117,39 @@ def solve(
     device: torch.device | None = None,
     callback: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Separate one mixture `(N,)` at the priors' sample rate into `(K, N)` on the CPU; the stems add up to it.
+    """Separate one mixture `(N,)` at the priors' sample rate into `(K, N)` on the CPU.
+
+    The stems add up to it, but for what `settings.noise_db` lets them leave.
 
     Beside the stems it returns how far the candidates lie apart, energy relative to the stem's, `(K,)`.
 
     The mixture is scaled so that a typical source has the level the priors were trained at, and the stems are scaled
     back. Same seed, same stems; the noise is drawn on the CPU, so that this does not depend on the device.
 
-    Raises UserError for an unknown solver or an option it does not have.
+    Raises UserError for an unknown solver, an option it does not have, or a noise level it does not know.
     """
     device = device or torch.device("cpu")
     solver = find_solver(settings.solver)
     options = settings.options
     if settings.solver not in PAPER_SOLVERS:
         options = check_options(solver, options)
-    denoise = joint(sources, device)
+    if settings.noise_db is not None and solver.__name__ not in NOISE_SOLVERS:
+        raise UserError(f"The solver {solver.__name__} knows no noise level; choose {alternatives(NOISE_SOLVERS)}.")
     level = float(np.mean([source.prior.level for source in sources]))
     segment = round(settings.segment * sources[0].prior.sample_rate)
     gain = level * len(sources) ** 0.5 / max(float(y.double().square().mean().sqrt()), 1e-12)
 
-    problem = Mixture(
-        y=(y * gain).to(device, torch.float32)[None],
-        denoise=windowed(denoise, segment, settings.overlap, settings.batch),
-        num_sources=len(sources),
-        spectra=denoise.spectra,
-    )
+    scaled = (y * gain).to(device, torch.float32)[None]
+    noise_std = 0.0 if settings.noise_db is None else level * len(sources) ** 0.5 * 10 ** (settings.noise_db / 20)
+
+    def problem_of(chosen: Sequence[Source]) -> Mixture:
+        denoise = joint(chosen, device)
+        whole = windowed(denoise, segment, settings.overlap, settings.batch)
+        return Mixture(scaled, whole, len(chosen), denoise.spectra, noise_std)
+
+    if settings.tell_apart:
+        sources = voices.tell_apart(sources, problem_of, level, seed)
+    problem = problem_of(sources)
     sigmas = karras(settings.steps, settings.sigma_min * level, settings.sigma_max * level)
 
     def progress(step: int, steps: int, *_: Any) -> None:
