@@ -85,12 +85,13 @@ def test_mistakes_are_one_sentence_and_exit_code_2(mix, chosen, tmp_path, monkey
     (tmp_path / "text.wav").write_text("this is no sound\n" * 10)
     (tmp_path / "empty.wav").touch()
     (tmp_path / "file").touch()
+    (tmp_path / "no recordings").mkdir()
     sf.write(tmp_path / "silence.wav", np.zeros(8000), RATE)
     sf.write(tmp_path / "nothing.wav", np.zeros(0), RATE)
     sf.write(tmp_path / "nan.wav", np.full(800, np.nan), RATE, subtype="FLOAT")
     for words, says in [
         (["separate", tmp_path / "missing.wav", "-s", "speech"], "no file"),
-        (["separate", tmp_path, "-s", "speech"], "is a folder"),
+        (["separate", tmp_path / "no recordings", "-s", "speech"], "holds no recordings"),
         (["separate", tmp_path / "text.wav", "-s", "speech"], "not a sound file"),
         (["separate", tmp_path / "empty.wav", "-s", "speech"], "is empty"),
         (["separate", tmp_path / "silence.wav", "-s", "speech"], "silent"),

@@ -6,8 +6,10 @@ Inside the package a recording is a float array `(channels, samples)`; this file
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,10 @@ import numpy as np
 import soundfile as sf
 import soxr
 
-from sourceprior.errors import UserError
+from sourceprior.errors import UserError, alternatives
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
 MOST_CHANNELS = 8
@@ -35,6 +37,15 @@ _EXTENSION = {
 }
 _BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _FLOAT = {"FLOAT": np.float32, "DOUBLE": np.float64}
+_BLOCK = 4096
+_WAV_LIMIT = 4_000_000_000
+"""Bytes from which a WAV file is written as RF64: its own length fields hold 32 bits."""
+_WRONG_LENGTH = re.compile(
+    r"(data|SSND|Data Size|riff) *: \d+ \(should be \d+\)|^\*\*\* .*(not equal|does not match|Exiting parser)", re.M
+)
+"""What libsndfile notes where a header gives another length than the file has."""
+SHORT = 0.1
+"""Seconds below which a recording is reported as too short for the priors to say much."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +68,19 @@ class FileFormat:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a file holds: `samples` `(channels, samples)` in full scale ±1, and the format to write its stems in."""
+    """What a file holds.
+
+    Attributes:
+        samples: `(channels, samples)` in full scale ±1.
+        sample_rate: Hz.
+        format: to write its stems in.
+        warnings: sentences about what is odd with the file.
+    """
 
     samples: np.ndarray
     sample_rate: int
     format: FileFormat
+    warnings: tuple[str, ...] = ()
 
 
 def read(path: str | os.PathLike[str]) -> Recording:
@@ -69,33 +88,112 @@ def read(path: str | os.PathLike[str]) -> Recording:
 
     Samples are float32, or float64 where the file holds more than 24 bits. The format is the file's own if its
     container and sample type are lossless, else 32-bit float WAV: encoding the stems of an MP3 with losses once more
-    would keep them from adding up to it.
+    would keep them from adding up to it. Of a file that breaks off, or whose header gives another length, the samples
+    that are there are returned, with a warning.
 
     Raises UserError for a missing, unreadable, empty or foreign file.
     """
     path = Path(path)
+    with _opened(path) as file:
+        samples, whole = _blocks(file, "float64" if file.subtype in ("PCM_32", "DOUBLE") else "float32")
+        warnings: tuple[str, ...] = ()
+        if not whole or _WRONG_LENGTH.search(file.extra_info):
+            seconds = samples.shape[1] / file.samplerate
+            warnings = (f"{path.name} breaks off or has a wrong header; {seconds:.2f} s of it could be read.",)
+        return Recording(samples, file.samplerate, _lossless(file.format, file.subtype), warnings)
+
+
+def format_of(path: str | os.PathLike[str]) -> FileFormat:
+    """The format that `read` would give, from the header alone. Raises UserError as `read` does."""
+    with _opened(Path(path)) as file:
+        return _lossless(file.format, file.subtype)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[sf.SoundFile]:
+    """An open sound file; whatever goes wrong while it is read becomes a UserError."""
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a recording.")
-    if not path.exists():
-        raise UserError(f"There is no file {path}.")
     try:
-        with sf.SoundFile(path) as file:
-            wide = file.subtype in ("PCM_32", "DOUBLE")
-            samples = file.read(dtype="float64" if wide else "float32", always_2d=True).T
-            return Recording(samples, file.samplerate, _lossless(file.format, file.subtype))
+        if not path.exists():
+            raise UserError(f"There is no file {path}.")
+        if not path.is_file():
+            # A pipe would be waited for, and cannot be read twice.
+            raise UserError(f"{path} is a pipe or device, not a file.")
+        with sf.SoundFile(_native(path)) as file:
+            yield file
+    except UserError:
+        raise
     except PermissionError as error:
         raise UserError(f"{path} may not be read: permission denied.") from error
-    except (sf.LibsndfileError, OSError, RuntimeError) as error:
-        if not os.access(path, os.R_OK):
+    except (sf.LibsndfileError, OSError, RuntimeError, ValueError) as error:
+        if path.exists() and not os.access(path, os.R_OK):
             raise UserError(f"{path} may not be read: permission denied.") from error
-        if path.stat().st_size == 0:
+        if path.exists() and path.stat().st_size == 0:
             raise UserError(f"{path} is empty.") from error
         raise UserError(f"{path} is not a sound file that can be read (WAV, FLAC, AIFF, CAF, Ogg, MP3 can).") from error
+
+
+def _native(path: Path) -> Path | bytes:
+    """A path as soundfile takes it whatever bytes it has; it would encode a text itself, and strictly."""
+    return os.fsencode(path) if os.name == "posix" else path
+
+
+def _blocks(file: sf.SoundFile, dtype: str) -> tuple[np.ndarray, bool]:
+    """All samples `(channels, samples)` up to the first that cannot be decoded, and whether that is all of them.
+
+    Raises LibsndfileError where not even the first can be.
+    """
+    # In small pieces, to keep what lies before the place where a compressed file breaks off.
+    blocks: list[np.ndarray] = []
+    broken = False
+    while not broken:
+        try:
+            block = file.read(_BLOCK, dtype=dtype, always_2d=True)
+        except sf.LibsndfileError:
+            if not blocks:
+                raise
+            broken = True
+        else:
+            if not len(block):
+                break
+            blocks.append(block)
+    samples = np.concatenate(blocks).T if blocks else np.zeros((file.channels, 0), dtype)
+    return samples, not broken and samples.shape[1] == file.frames
 
 
 def _lossless(container: str, subtype: str) -> FileFormat:
     known = container in _EXTENSION and (subtype in _BITS or subtype in _FLOAT)
     return FileFormat(container, subtype) if known and sf.check_format(container, subtype) else FileFormat()
+
+
+def choose_format(own: FileFormat, container: str | None = None, subtype: str | None = None) -> FileFormat:
+    """`own` with another container or sample type, both in libsndfile's names in any case, such as `flac`, `pcm_24`.
+
+    Without `subtype` the sample type stays if the container can hold it, and is else its widest integer. Lossy types
+    are not offered: their stems would not add up to the recording.
+
+    Raises UserError for names that are unknown, or do not go together.
+    """
+    if container is None and subtype is None:
+        return own
+    names = {extension: name for name, extension in reversed(_EXTENSION.items())} | {name: name for name in _EXTENSION}
+    name = (container or own.container).casefold()
+    found = {known.casefold(): value for known, value in names.items()}.get({"aif": "aiff"}.get(name, name))
+    if found is None:
+        raise UserError(f"There is no format {container!r} for stems; choose {alternatives(_choices(_EXTENSION))}.")
+    kinds = [kind for kind in (*_BITS, *_FLOAT) if sf.check_format(found, kind)]
+    if subtype is None:
+        fits = own.subtype in kinds
+        return FileFormat(found, own.subtype if fits else [kind for kind in kinds if kind in _BITS][-1])
+    kind = subtype.upper().replace("-", "_")
+    if kind not in kinds:
+        raise UserError(f"{found} holds no sample type {subtype!r}; choose {alternatives(_choices(kinds))}.")
+    return replace(own, container=found, subtype=kind)
+
+
+def _choices(names: Iterable[str]) -> list[str]:
+    return [name.lower() for name in names]
 
 
 def check(samples: np.ndarray, sample_rate: int) -> None:
@@ -113,6 +211,27 @@ def check(samples: np.ndarray, sample_rate: int) -> None:
         raise UserError("The recording has samples that are not finite (NaN or infinity).")
     if rms(samples) < 1e-7:
         raise UserError("The recording is silent: there is nothing to separate.")
+    if length > 1 and rms(samples - samples.mean(axis=1, keepdims=True)) < 1e-7:
+        raise UserError("The recording is a constant (DC) without any sound: there is nothing to separate.")
+
+
+def oddities(samples: np.ndarray, sample_rate: int) -> list[str]:
+    """Sentences about what a person should know of a recording `(channels, samples)` that can be separated."""
+    notes = []
+    length = samples.shape[1]
+    if length < SHORT * sample_rate:
+        plural = "sample" if length == 1 else "samples"
+        notes.append(f"The recording has {length} {plural}: too little for the priors to tell sources apart.")
+    size = np.abs(samples)
+    over = int(np.count_nonzero(size > 1))
+    if over:
+        notes.append(f"The recording has {over} samples beyond full scale.")
+    # A clipped wave stays at its peak; a normalised one only touches it.
+    peak = size.max()
+    stuck = int(np.count_nonzero((size[:, 1:] >= peak) & (samples[:, 1:] == samples[:, :-1])))
+    if peak > 0.9 and stuck >= 10:
+        notes.append("The recording is clipped; stems hold the distortion, too.")
+    return notes
 
 
 def channels_first(array: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
@@ -180,8 +299,12 @@ def write(path: Path, samples: np.ndarray, sample_rate: int, form: FileFormat) -
         # libsndfile takes the upper bits of the integer it is given.
         data = np.clip(kept * 2.0 ** (8 * integer().itemsize - 1), np.iinfo(integer).min, np.iinfo(integer).max)
         data = data.astype(integer)
+    container = "RF64" if form.container in ("WAV", "WAVEX") and data.nbytes > _WAV_LIMIT else form.container
     with replacing(path) as part:
-        sf.write(part, data.T, sample_rate, format=form.container, subtype=form.subtype)
+        sf.write(_native(part), data.T, sample_rate, format=container, subtype=form.subtype)
+        # A header that no longer fitted onto the disk raises nothing.
+        if sf.info(_native(part)).frames != data.shape[1]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return kept
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
 from sourceprior import commands
-from sourceprior.errors import UserError
+from sourceprior.errors import UserError, out_of_memory
 from sourceprior.version import __version__
 
 app = typer.Typer(
@@ -43,12 +44,31 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; exit code 2 and one sentence on stderr for a UserError, 130 after Ctrl-C."""
+    """Run the command line.
+
+    Exit code 2 and one sentence on stderr for a UserError or when memory runs out, 130 after Ctrl-C, 143 after SIGTERM;
+    both let half-written files be removed first.
+    """
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         app(prog_name="sourceprior")
     except UserError as error:
-        print(f"sourceprior: {error}", file=sys.stderr)
+        # A file's name may hold line ends.
+        print("sourceprior:", *str(error).splitlines(), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("sourceprior: stopped.", file=sys.stderr)
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        print("sourceprior: There was not enough memory; try a shorter --segment or smaller --batch.", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, _: object) -> None:
+    """SIGTERM ends the program as an exit does, so that what is half done is tidied up."""
+    print("sourceprior: stopped.", file=sys.stderr)
+    sys.exit(128 + number)

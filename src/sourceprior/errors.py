@@ -38,3 +38,11 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
 def alternatives(words: Sequence[str]) -> str:
     """`a`, `a or b`, `a, b or c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of its accelerator: libraries say so in several ways."""
+    words = str(error).casefold()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in words or "allocate memory" in words)
+    )

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from sourceprior import audio
+from sourceprior.confidence import DOUBTFUL, confidence
 from sourceprior.errors import UserError
 from sourceprior.fullband import downmix, spread
 from sourceprior.labels import find
@@ -26,6 +27,8 @@ from sourceprior.version import __version__
 
 FAINT = 1e-3
 """A stem with less than this share of the energy is reported: its source may not be in the recording."""
+UNEXPLAINED_DB = -30.0
+"""Noise level of `residual="stem"` in dB of the mixture."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +65,29 @@ class Separation:
         Raises UserError where something cannot be written.
         """
         folder = make_folder(folder)
+        # It is written last: where it lies, everything it tells of is whole.
+        _remove(folder / "report.json")
         warnings = list(self.report["warnings"])
+        names = [f"{_file_name(name)}.{self.format.extension}" for name in self.stems]
+        residual_name = f"residual.{self.format.extension}"
         remainder = audio.channels_first(self.mixture)[0]
-        for name, stem in self.stems.items():
+        for (name, stem), file in zip(self.stems.items(), names, strict=True):
             samples = audio.channels_first(stem)[0]
-            path = folder / f"{_file_name(name)}.{self.format.extension}"
-            remainder = remainder - audio.write(path, samples, self.sample_rate, self.format)
+            remainder = remainder - audio.write(folder / file, samples, self.sample_rate, self.format)
             over = int(np.count_nonzero(np.abs(samples) > 1))
             if over:
                 kept = "kept" if self.format.is_float else "limited, and the rest put into the residual"
                 warnings.append(f"{name} has {over} samples beyond full scale; they were {kept}.")
-        audio.write(folder / f"residual.{self.format.extension}", remainder, self.sample_rate, self.format)
+        audio.write(folder / residual_name, remainder, self.sample_rate, self.format)
+        files = [*names, residual_name]
         if picture:
+            files.append("spectrograms.png")
             from sourceprior.plots import spectrograms
 
             spectrograms({"mixture": self.mixture, **self.stems}, self.sample_rate, folder / "spectrograms.png")
+        report = {**self.report, "warnings": warnings, "files": files}
         with audio.replacing(folder / "report.json") as part:
-            part.write_text(json.dumps({**self.report, "warnings": warnings}, indent=2, ensure_ascii=False) + "\n")
+            part.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return folder
 
 
@@ -94,6 +103,8 @@ def separate(
     seed: int = 0,
     solver: str | None = None,
     options: Mapping[str, Any] | None = None,
+    residual: str | None = None,
+    noise_db: float | None = None,
     device: str = "auto",
     callback: Progress | None = None,
     **settings: Any,
@@ -110,6 +121,9 @@ def separate(
         preset: fast, default or best; `steps`, `candidates`, `solver`, `options` and any other field of
             `sampling.Settings` (`segment`, `overlap`, `batch`, `sigma_max`, `sigma_min`) change single things of it.
         seed: same seed, same stems; another seed, another sample.
+        residual: "none": the sources share everything (the default); "stem": what none of them explains is left to the
+            residual, with `noise_db` or -30.
+        noise_db: level of what no source explains, in dB of the mixture's RMS; makes `residual` "stem".
         device: auto, cpu, cuda or mps.
         callback: called as callback(steps done, steps in all).
 
@@ -120,9 +134,11 @@ def separate(
         UserError: for a recording, a label or an option that cannot be used; the message is one sentence.
     """
     started = time.perf_counter()
-    samples, rate, restore, form = _samples(mixture, sample_rate)
+    samples, rate, restore, form, oddities = _samples(mixture, sample_rate)
     audio.check(samples, rate)
-    chosen = settings_of(preset, steps=steps, candidates=candidates, solver=solver, options=options, **settings)
+    oddities += audio.oddities(samples, rate)
+    settings |= {"candidates": candidates, "noise_db": noise_level(residual, noise_db)}
+    chosen = settings_of(preset, steps=steps, solver=solver, options=options, **settings)
     if seed < 0:
         raise UserError(f"The seed must not be negative: {seed}.")
     if isinstance(labels, str):
@@ -135,16 +151,22 @@ def separate(
     length = max(1, round(mid.shape[1] * own_rate / rate))
     y = torch.from_numpy(np.ascontiguousarray(audio.resample(mid, rate, own_rate, length)[0]))
     solved, apart = solve(y, sources, chosen, seed=seed, device=place, callback=callback)
-    stems = spread(solved.numpy(), own_rate, samples, rate)
+    sure = confidence(
+        solved, sources, segment=chosen.segment, overlap=chosen.overlap, batch=chosen.batch, device=place
+    ).tolist()
+    if chosen.noise_db is not None:
+        # What is left takes its share of every channel and of the band above, as the sources do.
+        solved = torch.cat([solved, (y - solved.sum(0))[None]])
+    stems = spread(solved.numpy(), own_rate, samples, rate)[: len(sources)]
     # Before the residual is taken, so that it holds what the samples' own precision rounds away.
     stems = stems.astype(samples.dtype, copy=False)
-    residual = (samples - stems.sum(0, dtype=np.float64)).astype(samples.dtype)
+    remainder = (samples - stems.sum(0, dtype=np.float64)).astype(samples.dtype)
 
     names = [source.name for source in sources]
     report = {
         "sourceprior": __version__,
         "torch": torch.__version__,
-        "mixture": str(mixture) if isinstance(mixture, (str, os.PathLike)) else None,
+        "mixture": _printable(mixture) if isinstance(mixture, (str, os.PathLike)) else None,
         "sample_rate": rate,
         "channels": samples.shape[0],
         "samples": samples.shape[1],
@@ -159,15 +181,27 @@ def separate(
         "seconds": round(time.perf_counter() - started, 3),
         # Energy of the candidates' deviations from their mean, relative to the stem's: an uncertainty; 0 for one run.
         "spread": {name: round(value, 4) for name, value in zip(names, apart.tolist(), strict=True)},
-        **_levels(samples, dict(zip(names, stems, strict=True)), residual),
+        # The part of a stem that its own prior restores from noise, 0 to 1, see `confidence`.
+        "confidence": {name: round(value, 3) for name, value in zip(names, sure, strict=True)},
+        **_levels(samples, dict(zip(names, stems, strict=True)), remainder),
     }
+    report["warnings"] = oddities + report["warnings"] + _doubts(report)
     return Separation(
         stems={name: restore(stem) for name, stem in zip(names, stems, strict=True)},
-        residual=restore(residual),
+        residual=restore(remainder),
         sample_rate=rate,
         report=report,
         format=form,
     )
+
+
+def noise_level(residual: str | None, noise_db: float | None) -> float | None:
+    """The noise level that goes with a choice of residual. Raises UserError where the two contradict each other."""
+    if residual not in (None, "none", "stem"):
+        raise UserError(f"There is no residual {residual!r}; choose none or stem.")
+    if residual == "none" and noise_db is not None:
+        raise UserError("A noise level leaves something to the residual: choose residual stem, or no noise_db.")
+    return UNEXPLAINED_DB if residual == "stem" and noise_db is None else noise_db
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:
@@ -184,8 +218,8 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _samples(mixture: Any, sample_rate: int | None) -> tuple[np.ndarray, int, Any, audio.FileFormat]:
-    """Any accepted input as `(channels, samples)`, its rate, the way back to its shape, and the format to save in."""
+def _samples(mixture: Any, sample_rate: int | None) -> tuple[np.ndarray, int, Any, audio.FileFormat, list[str]]:
+    """Any input as `(channels, samples)`, its rate, the way back to its shape, the format to save in, and warnings."""
     if isinstance(mixture, (str, os.PathLike)):
         recording = audio.read(mixture)
         if sample_rate not in (None, recording.sample_rate):
@@ -193,13 +227,13 @@ def _samples(mixture: Any, sample_rate: int | None) -> tuple[np.ndarray, int, An
         samples = recording.samples
         mono = samples.shape[0] == 1
         restore = (lambda array: array[0]) if mono else (lambda array: array)
-        return samples, recording.sample_rate, restore, recording.format
+        return samples, recording.sample_rate, restore, recording.format, list(recording.warnings)
     if sample_rate is None:
         raise UserError("Say the sample rate of the samples in Hz, as in separate(samples, 44100, labels).")
     array = mixture.detach().cpu().numpy() if isinstance(mixture, torch.Tensor) else np.asarray(mixture)
     samples, restore = audio.channels_first(array)
     subtype = "DOUBLE" if samples.dtype == np.float64 else "FLOAT"
-    return samples, int(sample_rate), restore, audio.FileFormat("WAV", subtype)
+    return samples, int(sample_rate), restore, audio.FileFormat("WAV", subtype), []
 
 
 def _levels(samples: np.ndarray, stems: Mapping[str, np.ndarray], residual: np.ndarray) -> dict[str, Any]:
@@ -220,6 +254,27 @@ def _levels(samples: np.ndarray, stems: Mapping[str, np.ndarray], residual: np.n
             if energy[name] / total < FAINT
         ],
     }
+
+
+def _doubts(report: Mapping[str, Any]) -> list[str]:
+    """A sentence for every stem that is loud enough, but not what its prior knows."""
+    return [
+        f"{name} does not sound like its source (confidence {sure:.2f}): it may not be in the recording."
+        for name, sure in report["confidence"].items()
+        if sure < DOUBTFUL and report["stems"][name]["energy_share"] >= FAINT
+    ]
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be replaced: {error.strerror}.") from error
+
+
+def _printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be written down, whatever bytes are in it."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _file_name(name: str) -> str:

@@ -1,23 +1,34 @@
-"""`sourceprior separate MIX -s speech -s rain -o out/`."""
+"""`sourceprior separate MIX -s speech -s rain -o out/`, for a recording, several, or a folder of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sourceprior.progress import progress_bar
 
+if TYPE_CHECKING:
+    from sourceprior.many import Job, Outcome, Request
+
 
 def separate(
-    mixture: Annotated[Path, typer.Argument(metavar="MIX", help="The recording, in any format libsndfile reads.")],
+    mixture: Annotated[
+        list[Path],
+        # Not readable=True, whose message is no sentence.
+        typer.Argument(
+            metavar="MIX...", readable=False, help="Recordings in any format libsndfile reads, or folders of them."
+        ),
+    ],
     source: Annotated[
         list[str], typer.Option("-s", "--source", help="A source to find; once per source. `labels` lists them.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for stems, residual, report and picture.")] = Path(
-        "out"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Folder for stems, residual, report and picture; of many, a folder for each."),
+    ] = Path("out"),
     preset: Annotated[
         str, typer.Option(help="fast, default or best; paper or released for the paper's solvers.")
     ] = "default",
@@ -32,54 +43,98 @@ def separate(
         list[str] | None, typer.Option("-O", "--option", metavar="NAME=VALUE", help="An option of the solver.")
     ] = None,
     guidance: Annotated[str | None, typer.Option(help="Of the solver gradient: hybrid, dsg, dps or cqt.")] = None,
+    residual: Annotated[
+        str | None, typer.Option(help="stem: residual holds what no source explains; none: sources share everything.")
+    ] = None,
+    noise_db: Annotated[
+        float | None,
+        typer.Option(help="Level of what no source explains, dB of the mixture's; implies a stem of it."),
+    ] = None,
     segment: Annotated[float | None, typer.Option(help="Seconds of a window of a long recording.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows in flight; memory grows with it.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    container: Annotated[
+        str | None, typer.Option("--format", help="Of the stems: wav, flac, aiff, caf, ...; else the recording's.")
+    ] = None,
+    subtype: Annotated[
+        str | None,
+        typer.Option(help="Sample type of the stems: pcm_16, pcm_24, float, ...; else the recording's."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo what is done already.")] = False,
     picture: Annotated[bool, typer.Option(help="Draw spectrograms.png.")] = True,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary; warnings only.")] = False,
 ) -> None:
-    """Take a recording apart into the sources you name."""
-    from sourceprior import separation
+    """Take recordings apart into the sources you name.
+
+    What is done already, with the same settings, is skipped. Exit code 2 if the request or the recording cannot be
+    used, 1 if some of several recordings could not be separated.
+    """
+    from sourceprior import many
+    from sourceprior.separation import make_folder
     from sourceprior.solver_choice import parse_options
 
     options = parse_options(option or [])
     if guidance:
         solver, options = solver or "gradient", options | {"guidance": guidance}
-    # First, so that nobody waits for stems that cannot be written.
-    separation.make_folder(out)
+    chosen = {
+        "preset": preset,
+        "steps": steps,
+        "candidates": candidates,
+        "seed": seed,
+        "solver": solver,
+        "options": options or None,
+        "residual": residual,
+        "noise_db": noise_db,
+        "segment": segment,
+        "batch": batch,
+    }
+    request = many.Request(tuple(source), tuple(prior) if prior else None, chosen, container, subtype, picture, device)
+    work = many.find_jobs(mixture, out)
+    make_folder(out)
+    if len(mixture) == 1 and not mixture[0].is_dir():
+        with progress_bar("Separating", quiet) as callback:
+            outcome = many.separate_one(work[0], request, overwrite=overwrite, callback=callback)
+        summarise(outcome, quiet)
+    elif not separate_all(work, request, out, jobs, overwrite, quiet):
+        raise typer.Exit(1)
+
+
+def separate_all(work: Sequence[Job], request: Request, out: Path, jobs: int, overwrite: bool, quiet: bool) -> bool:
+    """Separate many recordings, tell of each that fails, and sum up; whether none failed."""
+    from sourceprior import many
+
+    request.check()
+    outcomes = []
     with progress_bar("Separating", quiet) as callback:
-        result = separation.separate(
-            mixture,
-            None,
-            source,
-            prior=prior or None,
-            preset=preset,
-            steps=steps,
-            candidates=candidates,
-            seed=seed,
-            solver=solver,
-            options=options or None,
-            segment=segment,
-            batch=batch,
-            device=device,
-            callback=callback,
-        )
-    summarise(result.save(out, picture), result.report, quiet)
-
-
-def summarise(folder: Path, report: dict, quiet: bool) -> None:
-    """Print where the stems are and how loud; warnings go to stderr."""
-    import json
-
-    from rich.console import Console
-
-    # What saving added, such as samples beyond full scale, stands in the file.
-    written = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    for warning in written["warnings"]:
-        Console(stderr=True, highlight=False, markup=False).print(f"Note: {warning}")
+        callback(0, len(work))
+        for outcome in many.separate_many(work, request, processes=jobs, overwrite=overwrite):
+            outcomes.append(outcome)
+            callback(len(outcomes), len(work))
+            notes = outcome.report.get("warnings", []) if outcome.status == "done" else []
+            for note in [outcome.message] if outcome.status == "failed" else notes:
+                say(f"{outcome.job.path}: {note}", error=True)
+    total = many.counts(outcomes)
     if not quiet:
-        console = Console(highlight=False, markup=False)
-        for name, stem in report["stems"].items():
-            console.print(f"{name:20} {stem['level_db']:7.1f} dB  {100 * stem['energy_share']:5.1f} % of the energy")
-        seconds = report["samples"] / report["sample_rate"]
-        console.print(f"{seconds:.1f} s of audio in {report['seconds']:.1f} s; written to {folder}")
+        say(f"{total['done']} done, {total['skipped']} done before, {total['failed']} failed; in folders of {out}")
+    return not total["failed"]
+
+
+def summarise(outcome: Outcome, quiet: bool) -> None:
+    """Print where the stems are and how loud; warnings go to stderr."""
+    report, folder = outcome.report, outcome.job.folder
+    for warning in report["warnings"]:
+        say(f"Note: {warning}", error=True)
+    if quiet:
+        return
+    if outcome.status == "skipped":
+        say(f"The stems in {folder} are those of this very command; --overwrite makes them again.")
+        return
+    for name, stem in report["stems"].items():
+        say(f"{name:20} {stem['level_db']:7.1f} dB  {100 * stem['energy_share']:5.1f} % of the energy")
+    say(f"{report['samples'] / report['sample_rate']:.1f} s of audio in {report['seconds']:.1f} s; written to {folder}")
+
+
+def say(line: str, error: bool = False) -> None:
+    """Print one line, whatever characters a file's name brings."""
+    typer.echo(" ".join(line.splitlines()).encode("utf-8", "replace").decode(), err=error)

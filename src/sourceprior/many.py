@@ -1,0 +1,307 @@
+"""Many recordings with one request: what is done is skipped, one bad file stops no other, processes share the work.
+
+A recording is done if its folder has a report.json, which is written last, that tells of the same request, and the
+files it names are there. An interrupted run therefore goes on where it was when the same command comes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from sourceprior import audio
+from sourceprior.errors import UserError, out_of_memory
+from sourceprior.version import __version__
+
+ENDINGS = frozenset(
+    [
+        ".wav",
+        ".wave",
+        ".rf64",
+        ".w64",
+        ".bwf",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".caf",
+        ".au",
+        ".snd",
+    ]
+)
+"""Endings of the files that are taken for recordings in a folder; a file that is named itself may have any."""
+NOT_PART_OF_THE_RESULT = ("batch",)
+"""Settings that do not change the stems beyond rounding."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording, and the folder for its stems."""
+
+    path: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of every recording.
+
+    Attributes:
+        labels: the sources.
+        prior: folders or hub names; None for the bundled priors.
+        options: further arguments of `separation.separate`.
+        container, subtype: of the stems, as in `audio.choose_format`; None for the recording's own.
+        picture: whether spectrograms.png is drawn.
+        device: where the networks run.
+    """
+
+    labels: tuple[str, ...]
+    prior: tuple[str, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    container: str | None = None
+    subtype: str | None = None
+    picture: bool = True
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Raise UserError for whatever is wrong with the request itself, before any recording is looked at."""
+        from sourceprior.labels import find
+        from sourceprior.sampling import find_device
+        from sourceprior.solver_choice import find_solver
+
+        find(self.labels, _priors(self.prior))
+        find_solver(self._settings()["solver"])
+        find_device(self.device)
+        audio.choose_format(audio.FileFormat(), self.container, self.subtype)
+
+    def of(self, path: Path) -> dict[str, Any]:
+        """Everything that the result for one recording depends on, as it stands in report.json."""
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        return {
+            "sourceprior": __version__,
+            "recording": content,
+            "priors": [prior.name for prior in _priors(self.prior)],
+            "weights": _weights(self.prior),
+            "labels": list(self.labels),
+            "settings": self._settings(),
+            "format": self.container,
+            "subtype": self.subtype,
+            "picture": self.picture,
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        from sourceprior.sampling import settings_of
+
+        own = {name: value for name, value in self.options.items() if name not in ("seed", "residual")}
+        settings = asdict(settings_of(**{"preset": "default"} | own))
+        kept = {name: value for name, value in settings.items() if name not in NOT_PART_OF_THE_RESULT}
+        kept |= {"seed": self.options.get("seed", 0), "residual": self.options.get("residual")}
+        return dict(json.loads(json.dumps(kept, default=str)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one recording.
+
+    Attributes:
+        status: done, skipped or failed.
+        message: why it failed.
+        report: what report.json holds, unless it failed.
+    """
+
+    job: Job
+    status: str
+    message: str = ""
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_jobs(paths: Sequence[Path], out: Path) -> list[Job]:
+    """The recordings that paths stand for, and a folder for each.
+
+    One file gets `out` itself. Otherwise every file gets a folder below `out`, named as the file without its ending,
+    or with it where two would share one; a folder given stands for all recordings below it, whose order and
+    sub-folders are kept. What lies in `out` is no recording.
+
+    Raises UserError for a folder without recordings, or one that is `out` as well.
+    """
+    if len(paths) == 1 and not paths[0].is_dir():
+        return [Job(paths[0], out)]
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            found.setdefault(path, Path(path.name))
+            continue
+        if path.resolve() == out.resolve():
+            raise UserError(f"{path} holds the recordings: choose another folder for the stems with -o.")
+        inside = [file for file in sorted(path.rglob("*")) if _is_recording(file, path, out)]
+        if not inside:
+            raise UserError(f"The folder {path} holds no recordings.")
+        for file in inside:
+            found.setdefault(file, file.relative_to(path))
+    taken: set[Path] = set()
+    short = [name.with_suffix("") for name in found.values()]
+    jobs = []
+    for path, name in found.items():
+        wanted = name.with_suffix("") if short.count(name.with_suffix("")) == 1 else name
+        folder, number = wanted, 1
+        while folder in taken:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}_{number}")
+        taken.add(folder)
+        jobs.append(Job(path, out / folder))
+    return jobs
+
+
+def _is_recording(file: Path, folder: Path, out: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return (
+        file.suffix.lower() in ENDINGS and not hidden and file.is_file() and out.resolve() not in file.resolve().parents
+    )
+
+
+def finished(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The report in a folder if it tells of that very request and its files are there, else None."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        whole = report["request"] == request and all((folder / name).is_file() for name in report["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(report) if whole else None
+
+
+def separate_one(
+    job: Job, request: Request, *, overwrite: bool = False, callback: Callable[[int, int], None] | None = None
+) -> Outcome:
+    """Separate one recording, unless that is done already. Raises UserError as `separate` and `save` do."""
+    from sourceprior import separation
+
+    # First, so that nobody waits for stems that cannot be written.
+    form = audio.choose_format(audio.format_of(job.path), request.container, request.subtype)
+    asked = request.of(job.path)
+    if not overwrite and (report := finished(job.folder, asked)):
+        return Outcome(job, "skipped", report=report)
+    separation.make_folder(job.folder)
+    result = separation.separate(
+        job.path,
+        None,
+        request.labels,
+        prior=_priors(request.prior),
+        device=request.device,
+        callback=callback,
+        **request.options,
+    )
+    result.report["request"] = asked
+    replace(result, format=form).save(job.folder, request.picture)
+    # What saving added, such as samples beyond full scale, stands in the file.
+    return Outcome(job, "done", report=json.loads((job.folder / "report.json").read_text(encoding="utf-8")))
+
+
+def attempt(job: Job, request: Request, overwrite: bool = False) -> Outcome:
+    """`separate_one`, whatever goes wrong."""
+    try:
+        return separate_one(job, request, overwrite=overwrite)
+    except UserError as error:
+        return Outcome(job, "failed", str(error))
+    except Exception as error:
+        if out_of_memory(error):
+            return Outcome(job, "failed", "There was not enough memory; try a shorter --segment or a smaller --batch.")
+        return Outcome(job, "failed", f"An error of sourceprior itself: {type(error).__name__}: {error}")
+
+
+def separate_many(
+    jobs: Sequence[Job], request: Request, *, processes: int = 1, overwrite: bool = False
+) -> Iterator[Outcome]:
+    """Outcomes of all jobs, as they come in. A job that takes its process with it fails, too, and alone."""
+    if processes == 1 or len(jobs) == 1:
+        yield from (attempt(job, request, overwrite) for job in jobs)
+        return
+    lost: list[Job] = []
+    for outcome in _pooled(jobs, request, min(processes, len(jobs)), overwrite):
+        if isinstance(outcome, Job):
+            lost.append(outcome)
+        else:
+            yield outcome
+    # Nobody knows which of the jobs then running brought the pool down: each gets a process of its own.
+    for job in lost:
+        for outcome in _pooled([job], request, 1, overwrite):
+            if isinstance(outcome, Job):
+                yield Outcome(job, "failed", "Its process was killed, perhaps for want of memory.")
+            else:
+                yield outcome
+
+
+def _pooled(jobs: Sequence[Job], request: Request, processes: int, overwrite: bool) -> Iterator[Outcome | Job]:
+    """Outcomes from a pool of processes, and the jobs that were lost when one of them died."""
+    context = multiprocessing.get_context("spawn")
+    leash, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(processes, context, _start, (leash, processes))
+    try:
+        futures = {pool.submit(attempt, job, request, overwrite): job for job in jobs}
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield futures[future]
+    finally:
+        # Ends the workers at once, in the middle of their work if need be.
+        held.close()
+        pool.shutdown(cancel_futures=True)
+        leash.close()
+
+
+def _start(leash: Connection, processes: int) -> None:
+    """Make a worker end with its parent, however that ends: then the other end of the leash is closed.
+
+    Its share of the processor's threads is one of `processes`.
+    """
+    import torch
+
+    def watch() -> None:
+        leash.poll(None)
+        os._exit(1)
+
+    # Ctrl-C goes to all processes of a terminal; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=watch, daemon=True).start()
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+
+
+@cache
+def _priors(names: tuple[str, ...] | None) -> list[Any]:
+    from sourceprior.library import load_priors
+
+    return load_priors(names)
+
+
+@cache
+def _weights(names: tuple[str, ...] | None) -> str:
+    """A digest of everything the priors' networks know."""
+    digest = hashlib.sha256()
+    for prior in _priors(names):
+        for name, value in sorted(prior.denoiser.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """How many are done, skipped and failed."""
+    statuses = [outcome.status for outcome in outcomes]
+    return {status: statuses.count(status) for status in ("done", "skipped", "failed")}

@@ -1,0 +1,218 @@
+"""Every kind of bad or odd input, and what `sourceprior separate` does with it.
+
+`tests/test_robustness.py` runs them and writes docs/robustness.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from conftest import RATE, band_noise
+from sourceprior import audio
+
+
+def sound(seconds: float = 0.5) -> np.ndarray:
+    """Speech and bark noises, peak below full scale, `(samples,)`."""
+    samples = round(seconds * RATE)
+    return band_noise("speech", samples) + band_noise("Bark", samples, seed=1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        name: as in the table.
+        make: writes what is needed into a folder and returns the words of the command after `separate`; `PRIOR` stands
+            for the small priors, and is added where no prior is named.
+        says: part of what is printed on stderr.
+        code: the exit code; with 0 there are stems, which add up to the recording.
+        patch: what of the machine is made to fail, if anything.
+    """
+
+    name: str
+    make: Callable[[Path], list[object]]
+    says: str
+    code: int = 2
+    patch: Callable[[pytest.MonkeyPatch], None] = field(default=lambda _: None)
+
+
+def wav(folder: Path, samples: np.ndarray, name: str = "mix.wav", subtype: str = "FLOAT") -> list[object]:
+    sf.write(os.fsencode(folder / name), samples, RATE, format="WAV", subtype=subtype)
+    return [folder / name, "-s", "speech", "-s", "anything"]
+
+
+def raw(folder: Path, content: bytes, name: str = "mix.wav") -> list[object]:
+    (folder / name).write_bytes(content)
+    return [folder / name, "-s", "speech", "-s", "anything"]
+
+
+def encoded(folder: Path, name: str, **form: str) -> bytes:
+    sf.write(folder / name, sound(1), RATE, **form)
+    return (folder / name).read_bytes()
+
+
+def cut(folder: Path, name: str, **form: str) -> list[object]:
+    content = encoded(folder, name, **form)
+    return raw(folder, content[: len(content) * 2 // 3], name)
+
+
+def length_field(folder: Path, length: int) -> list[object]:
+    content = bytearray(encoded(folder, "mix.wav", subtype="PCM_16"))
+    place = content.find(b"data") + 4
+    content[place : place + 4] = length.to_bytes(4, "little")
+    return raw(folder, bytes(content))
+
+
+def option(*words: object) -> Callable[[Path], list[object]]:
+    return lambda folder: [*wav(folder, sound()), *words]
+
+
+def sources(*labels: str) -> Callable[[Path], list[object]]:
+    return lambda folder: [wav(folder, sound())[0], *(word for label in labels for word in ("-s", label))]
+
+
+def without_permission(folder: Path) -> list[object]:
+    words = wav(folder, sound())
+    (folder / "mix.wav").chmod(0)
+    return words
+
+
+def no_permission(patch: pytest.MonkeyPatch) -> None:
+    """What the system does for anyone but root."""
+    patch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    patch.setattr(audio.sf, "SoundFile", refuse)
+
+
+def full_disk(patch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    patch.setattr(audio.sf, "write", refuse)
+
+
+def prior(config: str | None, weights: bytes | None) -> Callable[[Path], list[object]]:
+    """A prior's folder with a config ("own" for that of the small speech prior) and weights, or without."""
+
+    def make(folder: Path) -> list[object]:
+        (folder / "prior").mkdir()
+        own = {"own": (OWN[0] / "config.json").read_text()} if config == "own" else {}
+        if config is not None:
+            (folder / "prior" / "config.json").write_text(own.get(config, config))
+        if weights is not None:
+            good = (OWN[0] / "model.safetensors").read_bytes()
+            content = good[: len(good) // 2] if weights == b"half" else weights
+            (folder / "prior" / "model.safetensors").write_bytes(content)
+        return [wav(folder, sound())[0], "-s", "speech", "--prior", folder / "prior"]
+
+    return make
+
+
+OWN: list[Path] = []
+"""Folder of the small speech prior; set by the tests."""
+
+
+class Hostile:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (open, (self.path, "w"))
+
+
+def hostile(folder: Path) -> list[object]:
+    return prior("own", pickle.dumps(Hostile(str(folder / "executed"))))(folder)
+
+
+def out_is_a_file(folder: Path) -> list[object]:
+    (folder / "file").touch()
+    return [*wav(folder, sound()), "-o", folder / "file"]
+
+
+def empty_folder(folder: Path) -> list[object]:
+    (folder / "empty").mkdir()
+    return [folder / "empty", "-s", "speech"]
+
+
+def pipe(folder: Path) -> list[object]:
+    os.mkfifo(folder / "pipe.wav")
+    return [folder / "pipe.wav", "-s", "speech"]
+
+
+def loud(samples: np.ndarray, gain: float) -> np.ndarray:
+    return np.clip(samples / np.abs(samples).max() * gain, -1, 1)
+
+
+CASES = [
+    Case("missing file", lambda folder: [folder / "none.wav", "-s", "speech"], "There is no file"),
+    Case("folder without recordings", empty_folder, "holds no recordings"),
+    Case("pipe", pipe, "is a pipe or device"),
+    Case("empty file", lambda folder: raw(folder, b""), "is empty"),
+    Case("zero samples", lambda folder: wav(folder, np.zeros(0)), "has no samples"),
+    Case("one sample", lambda folder: wav(folder, np.full(1, 0.5)), "has 1 sample: too little", 0),
+    Case("50 ms", lambda folder: wav(folder, sound(0.05)), "has 800 samples: too little", 0),
+    Case("silence", lambda folder: wav(folder, np.zeros(8000)), "is silent"),
+    Case("DC only", lambda folder: wav(folder, np.full(8000, 0.3)), "is a constant (DC)"),
+    Case("NaN", lambda folder: wav(folder, np.append(sound(), np.nan)), "not finite (NaN or infinity)"),
+    Case("infinity", lambda folder: wav(folder, np.append(sound(), np.inf)), "not finite (NaN or infinity)"),
+    Case("clipped", lambda folder: wav(folder, loud(sound(), 4), subtype="PCM_16"), "The recording is clipped", 0),
+    Case("beyond full scale", lambda folder: wav(folder, sound() * 10), "samples beyond full scale", 0),
+    Case("text renamed to .wav", lambda folder: raw(folder, b"not a sound\n" * 50), "is not a sound file"),
+    Case("random bytes", lambda folder: raw(folder, np.random.default_rng(0).bytes(5000)), "is not a sound file"),
+    Case("a WAV file's first 20 bytes", lambda f: raw(f, encoded(f, "a.wav")[:20], "b.wav"), "is not a sound file"),
+    Case("truncated WAV", lambda folder: cut(folder, "mix.wav", subtype="PCM_16"), "breaks off", 0),
+    Case("truncated FLAC", lambda folder: cut(folder, "mix.flac"), "breaks off", 0),
+    Case("truncated MP3", lambda folder: cut(folder, "mix.mp3"), "breaks off", 0),
+    Case("header with too great a length", lambda folder: length_field(folder, 2**31 - 16), "wrong header", 0),
+    Case("header with too small a length", lambda folder: length_field(folder, 8000), "wrong header", 0),
+    Case("header of an endless stream", lambda folder: length_field(folder, 2**32 - 1), "wrong header", 0),
+    Case("no permission to read", without_permission, "mix.wav may not be read", patch=no_permission),
+    Case("9 channels", lambda folder: wav(folder, np.stack([sound()] * 9, 1)), "At most 8 channels"),
+    Case("unknown label", sources("speach"), "did you mean speech?"),
+    Case("unknown label, nothing near", sources("zzz"), "`sourceprior labels` lists the known ones"),
+    Case("no source", sources(), "Missing option '-s'"),
+    Case("the same label 20 times", sources(*["speech"] * 20), "", 0),
+    Case("a source that is not there", sources("rain"), "rain does not sound like its source", 0),
+    Case("prior folder without a config", prior(None, b""), "holds no config.json"),
+    Case("config that is no JSON", prior("{", b""), "cannot be read as the config of a prior"),
+    Case("config that names other code", prior('{"network": {"class": "os.system", "options": {}}}', b""), "config"),
+    Case("prior folder without weights", prior("own", None), "are missing"),
+    Case("truncated weights file", prior("own", b"half"), "is not a readable safetensors file"),
+    Case("weights file that is a hostile pickle", hostile, "is not a readable safetensors file"),
+    Case("steps out of range", option("--steps", 0), "steps must lie between 1 and 1000"),
+    Case("candidates out of range", option("--candidates", 100), "candidates must lie between 1 and 64"),
+    Case("segment out of range", option("--segment", 0.1), "segment must lie between 1 and 600"),
+    Case("segment not a number", option("--segment", "nan"), "segment must lie between 1 and 600"),
+    Case("batch out of range", option("--batch", 0), "batch must lie between 1 and 1024"),
+    Case("negative seed", option("--seed", -1), "--seed"),
+    Case("noise level out of range", option("--noise-db", 3), "noise_db must lie between -100 and 0"),
+    Case("noise level without a residual", option("--noise-db", -30, "--residual", "none"), "choose residual stem"),
+    Case("unknown residual", option("--residual", "all"), "There is no residual 'all'"),
+    Case("unknown preset", option("--preset", "magic"), "There is no preset 'magic'"),
+    Case("unknown solver", option("--solver", "magic"), "no solver"),
+    Case("unknown device", option("--device", "magic"), "There is no device 'magic'"),
+    Case("unknown format", option("--format", "mp5"), "There is no format 'mp5'"),
+    Case("sample type the format has not", option("--format", "flac", "--subtype", "float"), "FLAC holds no"),
+    Case("no jobs", option("--jobs", 0), "--jobs"),
+    Case("no space left", option(), "No space left on device", patch=full_disk),
+    Case("output folder that is a file", out_is_a_file, "not a folder"),
+    Case("file name with spaces", lambda folder: wav(folder, sound(), "my mix.wav"), "", 0),
+    Case("file name with a newline", lambda folder: wav(folder, sound(), "my\nmix.wav"), "", 0),
+    Case("file name with non-ASCII letters", lambda folder: wav(folder, sound(), "Übung 混ぜ.wav"), "", 0),
+    Case("file name that is no UTF-8", lambda folder: wav(folder, sound(), os.fsdecode(b"\xff.wav")), "", 0),
+]  # fmt: skip

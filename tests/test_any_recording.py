@@ -1,0 +1,138 @@
+"""Whatever the recording's length, rate, channels and format: stems of the same form that add up to it."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import RATE, band_noise
+from sourceprior import UserError, audio, separate
+from sourceprior.audio import FileFormat, choose_format, decibel, rms
+
+QUICK = {"steps": 2, "candidates": 1, "segment": 1.0}
+FORMS = [("WAV", "PCM_16"), ("WAV", "PCM_24"), ("FLAC", "PCM_24"), ("WAV", "FLOAT"), ("CAF", "DOUBLE")]
+RATES = [8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000, 192000]
+
+
+def recording(samples: int, rate: int, channels: int, seed: int) -> np.ndarray:
+    """Noises in two bands, panned differently, peak 0.9, `(channels, samples)`."""
+    generator = np.random.default_rng(seed)
+    parts = [band_noise(label, max(samples, 64), rate, seed) for label in ("speech", "anything")]
+    mixed = generator.uniform(-1, 1, (channels, 2)) @ np.stack(parts)[:, :samples]
+    return 0.9 * mixed / max(np.abs(mixed).max(), 1e-9)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, database=None)
+@given(
+    seconds=st.sampled_from([0.0, 0.03, 0.3, 1.3]),
+    extra=st.integers(1, 700),
+    rate=st.sampled_from(RATES),
+    channels=st.integers(1, 8),
+    form=st.sampled_from(FORMS),
+    seed=st.integers(0, 100),
+)
+def test_stems_have_the_form_of_the_recording_and_add_up_to_it(priors, seconds, extra, rate, channels, form, seed):
+    samples = recording(round(seconds * rate) + extra, rate, channels, seed)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "mix")
+        sf.write(path, samples.T, rate, format=form[0], subtype=form[1])
+        mixture = sf.read(path, always_2d=True)[0]
+
+        def stems(name: str, **options: int) -> list[np.ndarray]:
+            result = separate(path, None, ["speech", "anything"], prior=priors, seed=seed, **QUICK, **options)
+            place = result.save(Path(folder, name), picture=False)
+            files = [place / file for file in json.loads((place / "report.json").read_text())["files"]]
+            assert {(sf.info(file).format, sf.info(file).subtype) for file in files} == {form}
+            assert {sf.info(file).samplerate for file in files} == {rate}
+            return [sf.read(file, always_2d=True)[0] for file in files]
+
+        first = stems("a", batch=1)
+        again = stems("b", batch=1)
+        batched = stems("c", batch=3)
+    for stem, same, other in zip(first, again, batched, strict=True):
+        assert stem.shape == mixture.shape
+        assert np.isfinite(stem).all()
+        np.testing.assert_array_equal(stem, same)
+        # One step of the sample type, where rounding may fall to either side.
+        step = {"PCM_16": 2**-15, "PCM_24": 2**-23}.get(form[1], 0)
+        assert np.abs(stem - other).max() <= step or decibel(rms(stem - other)) < decibel(rms(mixture)) - 90
+    assert decibel(rms(sum(first) - mixture)) < decibel(rms(mixture)) - (90 if form[1] != "PCM_16" else 80)
+
+
+READABLE = [
+    ("WAV", "PCM_U8"),
+    ("WAV", "PCM_16"),
+    ("WAV", "PCM_24"),
+    ("WAV", "PCM_32"),
+    ("WAV", "DOUBLE"),
+    ("WAV", "ULAW"),
+    ("RF64", "PCM_24"),
+    ("W64", "FLOAT"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", "MPEG_LAYER_III"),
+    ("AIFF", "PCM_24"),
+    ("CAF", "PCM_16"),
+    ("CAF", "ALAC_16"),
+    ("AU", "PCM_16"),
+]
+
+
+@pytest.mark.parametrize(("container", "subtype"), READABLE)
+def test_every_format_is_read_without_a_complaint(tmp_path, container, subtype):
+    samples = recording(24000, 48000, 2, 0).astype(np.float32)
+    sf.write(tmp_path / "mix", samples.T, 48000, format=container, subtype=subtype)
+    got = audio.read(tmp_path / "mix")
+    assert got.warnings == ()
+    assert got.samples.shape[0] == 2
+    assert abs(got.samples.shape[1] - 24000) <= 2400
+    assert abs(decibel(rms(got.samples)) - decibel(rms(samples))) < 1.5
+    lossless = subtype not in ("ULAW", "VORBIS", "OPUS", "MPEG_LAYER_III", "ALAC_16")
+    assert got.format == (FileFormat(container, subtype) if lossless else FileFormat("WAV", "FLOAT"))
+    assert audio.format_of(tmp_path / "mix") == got.format
+
+
+@pytest.mark.parametrize(
+    ("own", "container", "subtype", "chosen"),
+    [
+        (("WAV", "PCM_16"), None, None, ("WAV", "PCM_16")),
+        (("WAV", "PCM_16"), "flac", None, ("FLAC", "PCM_16")),
+        (("WAV", "FLOAT"), "FLAC", None, ("FLAC", "PCM_24")),
+        (("FLAC", "PCM_16"), None, "pcm-24", ("FLAC", "PCM_24")),
+        (("FLAC", "PCM_16"), "wav", "float", ("WAV", "FLOAT")),
+        (("WAV", "PCM_24"), "aif", None, ("AIFF", "PCM_24")),
+        (("WAV", "PCM_24"), "rf64", None, ("RF64", "PCM_24")),
+    ],
+)
+def test_another_format(own, container, subtype, chosen):
+    assert choose_format(FileFormat(*own), container, subtype) == FileFormat(*chosen)
+
+
+def test_formats_that_would_lose_something_are_refused():
+    for container, subtype, says in [
+        ("mp3", None, "no format"),
+        ("wav", "ulaw", "no sample type"),
+        ("flac", "x", "pcm_24"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            choose_format(FileFormat(), container, subtype)
+
+
+def test_a_wav_file_that_would_be_too_long_becomes_rf64(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "_WAV_LIMIT", 1000)
+    audio.write(tmp_path / "a.wav", recording(1000, RATE, 1, 0), RATE, FileFormat("WAV", "PCM_16"))
+    assert sf.info(tmp_path / "a.wav").format == "RF64"
+
+
+def test_a_file_shorter_than_what_was_written_is_an_error(tmp_path, monkeypatch):
+    whole = sf.write
+    monkeypatch.setattr(audio.sf, "write", lambda path, data, *rest, **form: whole(path, data[:10], *rest, **form))
+    with pytest.raises(UserError, match="No space left"):
+        audio.write(tmp_path / "a.wav", recording(1000, RATE, 1, 0), RATE, FileFormat())
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,86 @@
+"""What no source explains, and whether a named source is there at all."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from conftest import BANDS, RATE, band_noise
+from sourceprior import UserError, separate
+from sourceprior.audio import decibel, rms
+from sourceprior.cli import main
+from sourceprior.confidence import confidence
+from sourceprior.labels import find
+from sourceprior.listening import loudest
+from sourceprior.metrics import si_sdr
+
+QUICK = {"steps": 8, "candidates": 1}
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(1, RATE), (2, 44100)])
+def test_the_residual_takes_what_no_source_explains(priors, channels, rate):
+    speech, bark = (band_noise(label, rate, rate, seed) for seed, label in enumerate(["speech", "Bark"]))
+    mixture = np.stack([speech + bark] * channels)
+    left = {
+        name: separate(mixture, rate, ["speech"], prior=priors, **options, **QUICK)
+        for name, options in [("none", {}), ("stem", {"residual": "stem"}), ("db", {"noise_db": -30})]
+    }
+    # The only source gets everything, unless something may stay unexplained.
+    assert si_sdr(left["none"].stems["speech"][0], mixture[0]) > 60
+    assert si_sdr(left["stem"].residual[0], bark) > 10
+    assert si_sdr(left["stem"].stems["speech"][0], speech) > 10
+    np.testing.assert_array_equal(left["stem"].residual, left["db"].residual)
+    total = left["stem"].stems["speech"] + left["stem"].residual
+    assert decibel(rms(total - mixture)) < decibel(rms(mixture)) - 120
+
+
+def test_contradictions(priors, mixture):
+    for options, says in [
+        ({"residual": "none", "noise_db": -30}, "choose residual stem"),
+        ({"residual": "some"}, "choose none or stem"),
+        ({"noise_db": 1}, "between -100 and 0"),
+        ({"noise_db": -30, "solver": "dirac"}, "knows no noise level"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            separate(mixture["mixture"], RATE, ["speech"], prior=priors, **options)
+
+
+def test_confidence_is_high_for_what_the_prior_knows_only(priors):
+    names = list(BANDS)
+    stems = torch.from_numpy(np.stack([band_noise(name, 8000) for name in names])).float()
+    known = confidence(stems, find(names, priors))
+    assert known.min() > 0.7
+    torch.testing.assert_close(confidence(stems * 1e-3, find(names, priors)), known, rtol=0, atol=1e-3)
+    strange = confidence(stems[[2, 3]], find(["speech", "Bark"], priors))
+    assert strange.max() < 0.2
+    assert confidence(torch.zeros(1, 8000), find(["speech"], priors)).tolist() == [0]
+
+
+def test_a_source_that_is_not_there_is_warned_of(priors, mixture):
+    here = separate(mixture["mixture"], RATE, ["speech", "Bark"], prior=priors, **QUICK).report
+    assert min(here["confidence"].values()) > 0.7
+    assert here["warnings"] == []
+    # Rain alone has to take all of it.
+    (warning,) = separate(mixture["mixture"], RATE, ["rain"], prior=priors, **QUICK).report["warnings"]
+    assert "rain does not sound like its source" in warning
+
+
+def test_listening_ranks_what_is_there_first(prior_folders, tmp_path, capsys, monkeypatch, mixture):
+    sf.write(tmp_path / "mix.wav", mixture["mixture"], RATE)
+    words = ["listen", tmp_path / "mix.wav", "--json", *(word for path in prior_folders for word in ("--prior", path))]
+    monkeypatch.setattr(sys, "argv", ["sourceprior", *map(str, words)])
+    with pytest.raises(SystemExit):
+        main()
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["label"] for row in rows[:2]} == {"speech", "Bark"}
+    assert rows[2]["label"] == "rain"
+    assert rows[1]["fit"] > rows[2]["fit"] + 0.2
+
+
+def test_the_loudest_stretch():
+    samples = np.concatenate([np.zeros(50), np.ones(20), np.zeros(50)])[None]
+    np.testing.assert_array_equal(loudest(samples, 20), np.ones((1, 20)))
+    assert loudest(samples, 200) is samples
