@@ -294,7 +294,8 @@ class Trainer:
     @torch.no_grad()
     def update_average(self) -> None:
         """What AveragedModel.update_parameters computes; that one waits for the GPU, as it takes its count there."""
-        averages, current = list(self.average.module.parameters()), list(self.denoiser.parameters())
+        averages: list[Tensor] = list(self.average.module.parameters())
+        current: list[Tensor] = list(self.denoiser.parameters())
         count = int(self.average.n_averaged)
         if count:
             average_over(self.settings.ema)(averages, current, count)
