@@ -12,7 +12,7 @@ from sourceprior.stft import BINS, istft, stft
 FEATURES = 5
 """Maps the network sees: real and imaginary part, log magnitude, log prior signal-to-noise ratio, position."""
 LOUDEST = 20.0
-"""Limit of the spectrogram the network sees, in standard deviations of class and noise; beyond it only the log tells."""
+"""Limit of the spectrogram the network sees, in standard deviations of class and noise; the log goes on beyond it."""
 OUTPUTS = 3
 """Maps it returns: log power relative to the class's average spectrum, and a complex correction."""
 
