@@ -1,0 +1,209 @@
+"""Many recordings: skipped when done, shared among processes, and neither a bad file nor an interruption spoils any."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+
+from conftest import RATE
+from robustness_cases import sound
+from sourceprior import UserError, many
+from sourceprior.cli import main
+from sourceprior.many import Job, Request, find_jobs, separate_many
+
+QUICK = {"steps": 2, "candidates": 1}
+
+
+def command(prior_folders, *words: object) -> list[str]:
+    chosen = [word for folder in prior_folders for word in ("--prior", folder)]
+    own = ["--steps", 2, "--candidates", 1, "--no-picture", "-s", "speech", "-s", "anything"]
+    return [sys.executable, "-m", "sourceprior", "separate", *map(str, [*own, *chosen, *words])]
+
+
+@pytest.fixture
+def call(prior_folders, monkeypatch, capsys):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sourceprior", *command(prior_folders, *words)[3:]])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        printed = capsys.readouterr()
+        return exit.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Two recordings of one name, one below in FLAC, a bad one, and things that are no recordings."""
+    place = tmp_path / "in"
+    (place / "below").mkdir(parents=True)
+    (place / ".hidden").mkdir()
+    for name in ["a.wav", "a.flac", "below/b c.flac", ".hidden/d.wav"]:
+        sf.write(place / name, sound(), RATE)
+    (place / "bad.wav").write_text("no sound")
+    (place / "notes.txt").write_text("no recording")
+    return place
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    """All sound files below a folder."""
+    files = sorted(file for file in place.rglob("*") if file.suffix in (".wav", ".flac") and file.is_file())
+    return {str(file.relative_to(place)): file.read_bytes() for file in files}
+
+
+def test_a_folder_with_a_bad_file(folder, tmp_path, call):
+    out = tmp_path / "out"
+    code, printed, errors = call(folder, "-o", out)
+    assert code == 1
+    assert "3 done, 0 done before, 1 failed" in printed
+    assert errors.count("\n") == 1
+    assert "bad.wav is not a sound file" in errors
+    made = contents(out)
+    assert {str(Path(name).parent) for name in made} == {"a.wav", "a.flac", "below/b c"}
+    assert len(made) == 9
+
+    before = {file: (out / file).stat().st_mtime_ns for file in made}
+    (out / "a.wav" / "speech.wav").unlink()
+    (out / "a.flac" / "report.json").unlink()
+    (folder / "bad.wav").unlink()
+    code, printed, errors = call(folder, "-o", out)
+    assert (code, errors) == (0, "")
+    assert "2 done, 1 done before, 0 failed" in printed
+    assert contents(out) == made
+    again = {file: (out / file).stat().st_mtime_ns for file in made}
+    assert {str(Path(file).parent) for file in made if again[file] == before[file]} == {"below/b c"}
+
+
+def test_other_settings_another_recording_or_overwrite_do_it_again(folder, tmp_path, call):
+    path, out = folder / "a.wav", tmp_path / "out"
+    assert "written to" in call(path, "-o", out)[1]
+    assert "--overwrite" in call(path, "-o", out)[1]
+    assert "--overwrite" in call(path, "-o", out, "--batch", 3)[1]
+    for changed in (["--overwrite"], ["--seed", 1], ["--noise-db", -20], ["--format", "flac"]):
+        assert "written to" in call(path, "-o", out, *changed)[1]
+    assert json.loads((out / "report.json").read_text())["files"] == ["speech.flac", "anything.flac", "residual.flac"]
+    sf.write(path, sound(0.4), RATE)
+    assert "written to" in call(path, "-o", out, "--format", "flac")[1]
+
+
+def test_a_wrong_request_fails_before_any_recording(folder, tmp_path, call):
+    for words, says in [
+        (["-s", "speach"], "did you mean"),
+        (["--steps", 0], "steps"),
+        (["--solver", "x"], "no solver"),
+    ]:
+        code, printed, errors = call(folder, "-o", tmp_path / "out", *words)
+        assert (code, printed, errors.count("\n")) == (2, "", 1)
+        assert says in errors
+
+
+def test_folders_for_stems(tmp_path):
+    for name in ["x/a.wav", "x/b.wav", "y/a.wav", "x/out/s.wav"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    x, y, out = tmp_path / "x", tmp_path / "y", tmp_path / "x" / "out"
+    assert find_jobs([x / "a.wav"], out) == [Job(x / "a.wav", out)]
+    assert [job.folder for job in find_jobs([x], out)] == [out / "a", out / "b"]
+    assert [job.folder for job in find_jobs([x / "a.wav", y / "a.wav"], out)] == [out / "a.wav", out / "a.wav_2"]
+    assert [job.path for job in find_jobs([x, x / "a.wav"], out)] == [x / "a.wav", x / "b.wav"]
+    with pytest.raises(UserError, match="choose another folder"):
+        find_jobs([x], x)
+
+
+class Deadly(type(Path())):
+    """A path that ends the process which receives it."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
+def test_processes_share_the_work_and_one_that_dies_takes_one_recording_with_it(folder, tmp_path, prior_folders):
+    request = Request(("speech", "anything"), tuple(map(str, prior_folders)), QUICK, picture=False)
+    paths = [folder / "a.wav", folder / "a.flac", Deadly(folder / "deadly.wav")]
+    alone = [many.attempt(Job(path, tmp_path / "1" / path.name), request) for path in paths[:2]]
+    shared = list(separate_many([Job(path, tmp_path / "2" / path.name) for path in paths], request, processes=2))
+    assert [outcome.status for outcome in alone] == ["done", "done"]
+    # A recording that was done when the process died is found done when it is tried again.
+    assert sorted(outcome.status.replace("skipped", "done") for outcome in shared) == ["done", "done", "failed"]
+    assert "killed" in next(outcome.message for outcome in shared if outcome.status == "failed")
+    for name in ("a.wav", "a.flac"):
+        for file in alone[0].report["files"]:
+            stem = Path(file).stem + Path(name).suffix
+            ours, theirs = (sf.read(tmp_path / way / name / stem)[0] for way in "12")
+            assert abs(ours - theirs).max() <= 2**-15
+
+
+def start(words: list[str]) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(what, seconds: float = 300) -> None:
+    limit = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def test_killed_stopped_and_interrupted_it_goes_on_to_the_same_result(tmp_path, prior_folders):
+    place, out = tmp_path / "in", tmp_path / "out"
+    place.mkdir()
+    for index in range(6):
+        sf.write(place / f"{index}.wav", sound(2 + index / 10), RATE)
+    words = command(prior_folders, place, "--steps", 20)
+    reports = lambda: sorted(out.glob("*/report.json"))  # noqa: E731
+
+    for count, way, code, jobs in [(1, signal.SIGKILL, -9, 2), (3, signal.SIGTERM, 143, 1), (4, signal.SIGINT, 130, 1)]:
+        process = start([*words, "-o", str(out), "--jobs", str(jobs)])
+        wait_for(lambda count=count: len(reports()) >= count)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.send_signal(way)
+        error = process.communicate()[1]
+        assert process.returncode == code, error
+        assert "Traceback" not in error
+        wait_for(lambda children=children: not any(running(child) for child in children), 30)
+        for report in reports():
+            assert all((report.parent / name).is_file() for name in json.loads(report.read_text())["files"])
+
+    last = start([*words, "-o", str(out)])
+    printed, error = last.communicate()
+    assert (last.returncode, error) == (0, "")
+    assert "done before, 0 failed" in printed
+    whole = start([*words, "-o", str(tmp_path / "whole")])
+    assert whole.wait() == 0
+    assert len(contents(out)) == 18
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def running(child: str) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_file_that_does_not_fit(tmp_path, prior_folders):
+    """A limit on the size of files stands for a full disk: writing fails half-way, in libsndfile."""
+    sf.write(tmp_path / "mix.wav", sound(3), RATE, subtype="PCM_16")
+    done = subprocess.run(
+        command(prior_folders, tmp_path / "mix.wav", "-o", tmp_path / "out"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "speech.wav cannot be written: " in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path / "out") == []
