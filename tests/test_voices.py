@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import BANDS, LEVEL, band_noise, tiny_prior
 
+from conftest import BANDS, LEVEL, band_noise, tiny_prior
 from sourceprior.mixture import Mixture
 from sourceprior.priors import Source, joint
 from sourceprior.sampling import Settings, solve

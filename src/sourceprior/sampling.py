@@ -75,10 +75,13 @@ class Settings:
             raise UserError(f"noise_db must lie between -100 and 0, not {self.noise_db}.")
 
 
+NEAR_THE_MEAN: dict[str, Any] = {"temperature": 0.1, "start": "mixture"}
+"""Options of posterior_mean that gave the best SI-SDR on valid mixtures, see docs/experiments.md."""
 PRESETS = {
-    "fast": Settings(steps=10, candidates=1),
-    "default": Settings(),
-    "best": Settings(steps=25, candidates=4),
+    "fast": Settings(steps=6, candidates=1, sigma_max=4.0, options=NEAR_THE_MEAN),
+    "default": Settings(steps=8, candidates=2, sigma_max=4.0, options=NEAR_THE_MEAN),
+    "best": Settings(steps=16, candidates=4, sigma_max=4.0, options=NEAR_THE_MEAN),
+    "sample": Settings(),
     "paper": Settings(steps=200, candidates=1, solver="gradient"),
     "released": Settings(steps=200, candidates=1, solver="gradient", form="released"),
 }
@@ -94,7 +97,11 @@ def settings_of(preset: str, **changes: Any) -> Settings:
         raise UserError(f"There is no preset {preset!r}; choose {alternatives(list(PRESETS))}.")
     if changes.get("solver") in PAPER_SOLVERS and PRESETS[preset].solver not in PAPER_SOLVERS:
         preset = "paper"
-    return replace(PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})
+    given = {name: value for name, value in changes.items() if value is not None}
+    chosen = PRESETS[preset]
+    # A preset's options are its solver's own; what the user gives wins over them.
+    own = chosen.options if given.get("solver", chosen.solver) == chosen.solver else {}
+    return replace(chosen, **given | {"options": {**own, **given.get("options", {})}})
 
 
 def find_device(name: str) -> torch.device:
