@@ -1,6 +1,6 @@
 """How the demo mixture was made: python examples/demo/make_mixture.py DATA, DATA being the clip collection.
 
-Six seconds of each clip, both at -23 dB full scale, rounded to 16 bits and added; the sum of the two files is the
+Five seconds of each clip, both at -23 dB full scale, rounded to 16 bits and added; the sum of the two files is the
 mixture, sample by sample.
 """
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-SECONDS, LEVEL_DB = 6.0, -23.0
+SECONDS, LEVEL_DB = 5.0, -23.0
 CLIPS = {
     "speech": "speech/test/so9615/096150016.flac",
-    "dog_bark": "sound/test/Bark/OLPC-Berklee_dog2.flac",
+    "dog_bark": "sound/test/Bark/ESC-10_001-5-203128-A.flac",
 }
 
 
