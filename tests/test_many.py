@@ -159,7 +159,8 @@ def test_killed_stopped_and_interrupted_it_goes_on_to_the_same_result(tmp_path, 
     place.mkdir()
     for index in range(6):
         sf.write(place / f"{index}.wav", sound(2 + index / 10), RATE)
-    words = command(prior_folders, place, "--steps", 20)
+    # Enough steps that a recording takes longer than it takes to notice the one before.
+    words = command(prior_folders, place, "--steps", 60)
     reports = lambda: sorted(out.glob("*/report.json"))  # noqa: E731
 
     for count, way, code, jobs in [(1, signal.SIGKILL, -9, 2), (3, signal.SIGTERM, 143, 1), (4, signal.SIGINT, 130, 1)]:
