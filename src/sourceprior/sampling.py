@@ -78,8 +78,8 @@ class Settings:
 NEAR_THE_MEAN: dict[str, Any] = {"temperature": 0.1, "start": "mixture"}
 """Options of posterior_mean that gave the best SI-SDR on valid mixtures, see docs/experiments.md."""
 PRESETS = {
-    "fast": Settings(steps=6, candidates=1, sigma_max=4.0, options=NEAR_THE_MEAN),
-    "default": Settings(steps=8, candidates=2, sigma_max=4.0, options=NEAR_THE_MEAN),
+    "fast": Settings(steps=4, candidates=1, sigma_max=2.0, sigma_min=0.1, options=NEAR_THE_MEAN),
+    "default": Settings(steps=8, candidates=1, sigma_max=4.0, options=NEAR_THE_MEAN),
     "best": Settings(steps=16, candidates=4, sigma_max=4.0, options=NEAR_THE_MEAN),
     "sample": Settings(),
     "paper": Settings(steps=200, candidates=1, solver="gradient"),
