@@ -157,13 +157,15 @@ def wait_for(what, seconds: float = 300) -> None:
 def test_killed_stopped_and_interrupted_it_goes_on_to_the_same_result(tmp_path, prior_folders):
     place, out = tmp_path / "in", tmp_path / "out"
     place.mkdir()
-    for index in range(6):
+    for index in range(8):
         sf.write(place / f"{index}.wav", sound(2 + index / 10), RATE)
     # Enough steps that a recording takes longer than it takes to notice the one before.
-    words = command(prior_folders, place, "--steps", 60)
+    words = command(prior_folders, place, "--steps", 100)
     reports = lambda: sorted(out.glob("*/report.json"))  # noqa: E731
 
-    for count, way, code, jobs in [(1, signal.SIGKILL, -9, 2), (3, signal.SIGTERM, 143, 1), (4, signal.SIGINT, 130, 1)]:
+    for way, code, jobs in [(signal.SIGKILL, -9, 2), (signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 1)]:
+        # One more than before: then it is at work, and on the next one.
+        count = len(reports()) + 1
         process = start([*words, "-o", str(out), "--jobs", str(jobs)])
         wait_for(lambda count=count: len(reports()) >= count)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -181,7 +183,7 @@ def test_killed_stopped_and_interrupted_it_goes_on_to_the_same_result(tmp_path, 
     assert "done before, 0 failed" in printed
     whole = start([*words, "-o", str(tmp_path / "whole")])
     assert whole.wait() == 0
-    assert len(contents(out)) == 18
+    assert len(contents(out)) == 24
     assert contents(out) == contents(tmp_path / "whole")
 
 
