@@ -144,7 +144,15 @@ def test_processes_share_the_work_and_one_that_dies_takes_one_recording_with_it(
 
 def start(words: list[str]) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A suite that a shell started in the background ignores Ctrl-C, and its children would inherit that.
+    return subprocess.Popen(
+        words,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for(what, seconds: float = 300) -> None:
