@@ -101,14 +101,6 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
     return np.round(np.clip(mono, -1, 1 - 2**-15) * 2**15).astype(np.int16)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rendered signals (B, N) and the index of each one's label (B,)."""
-
-    audio: Tensor
-    label: Tensor
-
-
 class ClipBank:
     """The clips of one split as one flat int16 tensor, with gathering by label.
 
