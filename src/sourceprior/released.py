@@ -19,7 +19,7 @@ from sourceprior.networks.diffwave import DiffWave
 from sourceprior.presets import recipe, seeded
 from sourceprior.priors import SourcePrior
 from sourceprior.schedules import vp_linear
-from sourceprior.vp import VPDenoiser, joint
+from sourceprior.vp import VPDenoiser, classifier_free, frozen, joint
 
 EXPECTED = "a checkpoint of the attention U-Net (a dict with 'model' and 'ema') or of UnDiff's DiffWave"
 
@@ -68,6 +68,7 @@ def solve(
     noise: Tensor | np.ndarray | None = None,
     *,
     seed: int = 0,
+    label_scale: float = 1.0,
     trace: Callable[..., None] | None = None,
     **options: Any,
 ) -> Tensor:
@@ -83,6 +84,7 @@ def solve(
         start: noise index the mixture starts at; by default three quarters of T. Not used by "analytical".
         noise: every normal draw of the released code in its order, (draws, N); random noise by default.
         seed: of the random noise, where none is recorded.
+        label_scale: of classifier-free guidance, towards the label and away from the network's row of "no class".
         trace: the solver's own hook, called after every step: with a `Step` by the gradient solver, with (t, state) by
             the analytical one.
         options: further options of the solver.
@@ -99,7 +101,13 @@ def solve(
     y = torch.as_tensor(mixture, dtype=torch.float32).reshape(1, -1)
     process = vp_linear(steps)
     readers = {id(network): VPDenoiser(network, process) for network in networks}
-    problem = Mixture(y, joint([readers[id(network)] for network in networks], [int(i) for i in labels]), len(labels))
+    own = [readers[id(network)] for network in networks]
+    denoise = joint(own, [int(i) for i in labels])
+    if label_scale != 1:
+        # A network without such a row has one class only.
+        rows = [getattr(network, "null_label", label) for network, label in zip(networks, labels, strict=True)]
+        denoise = classifier_free(denoise, joint(own, [int(row) for row in rows]), label_scale)
+    problem = Mixture(y, denoise, len(labels))
     analytical = guidance.lower() == "analytical"
     if analytical:
         options = {"peak": None} | options
@@ -107,17 +115,9 @@ def solve(
     if noise is not None:
         draws = torch.as_tensor(noise, dtype=torch.float32)
         generators = [Recording(as_used(draws, len(labels), steps, analytical and preset == "released"))]
-    frozen = [(p, p.requires_grad) for network in readers.values() for p in network.parameters()]
-    try:
-        # Gradients are wanted for the state only; for the parameters they would cost a third of the time.
-        for parameter, _ in frozen:
-            parameter.requires_grad_(False)
-        with torch.no_grad():
-            run = recipe(preset, guidance, steps=steps, start=start, **options)
-            return run(problem, generators=generators, **({"trace": trace} if trace else {}))[0]
-    finally:
-        for parameter, needed in frozen:
-            parameter.requires_grad_(needed)
+    with torch.no_grad(), frozen(readers.values()):
+        run = recipe(preset, guidance, steps=steps, start=start, **options)
+        return run(problem, generators=generators, **({"trace": trace} if trace else {}))[0]
 
 
 def load_released(

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from sourceprior import candidates, voices
+from sourceprior.conditioning import guided
 from sourceprior.errors import UserError, alternatives
 from sourceprior.mixture import Mixture
 from sourceprior.priors import Source, joint
-from sourceprior.schedules import karras
 from sourceprior.solver_choice import check_options, find_solver
+from sourceprior.vp import frozen, noise_levels
 from sourceprior.windows import windowed
 
 Progress = Callable[[int, int], None]
@@ -34,7 +35,8 @@ class Settings:
         steps: noise levels, each one denoising of every source (two with a second-order method).
         candidates: runs from different noise, in antithetic pairs z and -z, of which `candidates.combine` makes one
             answer.
-        sigma_max, sigma_min: first and last noise level in units of the level of a typical source.
+        sigma_max, sigma_min: first and last noise level in units of the level of a typical source; narrowed to what
+            the priors were trained at where that is known.
         solver: a file and function of `sourceprior.solvers`.
         options: the solver's own options.
         segment: seconds of a window; longer recordings are denoised in overlapping windows.
@@ -42,6 +44,7 @@ class Settings:
         batch: windows in flight; memory grows with it, the result does not depend on it.
         noise_db: level of what no source explains, dB of the mixture's; None: the sources explain everything.
         tell_apart: sources of one label become different parts of it where the prior knows some, see `voices`.
+        label_scale: classifier-free guidance: 1 is the label alone, more exaggerates it, see `conditioning`.
         form: of the paper's solvers, gradient and analytical: "paper", its text, or "released", its code.
     """
 
@@ -56,6 +59,7 @@ class Settings:
     batch: int = 1
     noise_db: float | None = None
     tell_apart: bool = True
+    label_scale: float = 1.0
     form: str = "paper"
 
     def __post_init__(self) -> None:
@@ -68,6 +72,7 @@ class Settings:
             ("overlap", 0, 0.5),
             ("sigma_max", 0.01, 1000),
             ("sigma_min", 1e-5, self.sigma_max),
+            ("label_scale", 0, 100),
         ]:
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}.")
@@ -151,13 +156,15 @@ def solve(
 
     def problem_of(chosen: Sequence[Source]) -> Mixture:
         denoise = joint(chosen, device)
-        whole = windowed(denoise, segment, settings.overlap, settings.batch)
+        labelled = guided(denoise, chosen, settings.label_scale, device)
+        whole = windowed(labelled, segment, settings.overlap, settings.batch)
         return Mixture(scaled, whole, len(chosen), denoise.spectra, noise_std)
 
     if settings.tell_apart:
         sources = voices.tell_apart(sources, problem_of, level, seed)
     problem = problem_of(sources)
-    sigmas = karras(settings.steps, settings.sigma_min * level, settings.sigma_max * level)
+    denoisers = [source.prior.denoiser for source in sources]
+    sigmas = noise_levels(denoisers, settings.steps, settings.sigma_min * level, settings.sigma_max * level)
 
     def progress(step: int, steps: int, *_: Any) -> None:
         if callback:
@@ -166,7 +173,7 @@ def solve(
     if settings.solver in PAPER_SOLVERS:
         from sourceprior.presets import paper_solver
 
-        with torch.no_grad():
+        with torch.no_grad(), frozen(denoisers):
             stems = paper_solver(
                 problem,
                 settings.solver,

@@ -6,13 +6,16 @@ scaled by √ᾱ_t = 1 / √(1 + σ_t²). So D(x, σ) = x - σ ε̂(x / √(1 + 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from sourceprior.schedules import VP, vp_linear
+from sourceprior.errors import UserError
+from sourceprior.mixture import Denoise
+from sourceprior.schedules import VP, karras, vp_linear
 
 TIMESCALE = 1000
 """Timesteps reach a network as if every process had a thousand of them."""
@@ -53,6 +56,11 @@ class VPDenoiser(nn.Module):
         self.level = level
         self.average: Tensor
         self.register_buffer("average", torch.full((1, 513), level**2) if spectrum is None else spectrum.float())
+
+    @property
+    def levels(self) -> Tensor:
+        """Noise levels the network was trained at, (T,), ascending, in units of the waveform."""
+        return self.process.levels
 
     @classmethod
     def from_config(cls, network: nn.Module, config: dict[str, Any]) -> VPDenoiser:
@@ -95,6 +103,42 @@ class VPDenoiser(nn.Module):
         low = high - 1
         position = low + (wanted - levels[low]) / (levels[high] - levels[low])
         return position if self.interpolate else position.round()
+
+
+def noise_levels(denoisers: Iterable[nn.Module], steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """Karras levels for a solver, kept to what the denoisers know: descending, last 0, at most (steps + 1,).
+
+    An ε-network knows the levels of its process only (`levels`): the range is narrowed to what all of them know, and
+    every level moved to the nearest trained one, each taken once. Denoisers without `levels` know any.
+
+    Raises:
+        UserError: nothing of the range is known to all.
+    """
+    trained = [denoiser.levels for denoiser in denoisers if hasattr(denoiser, "levels")]
+    low = max([sigma_min, *(float(levels[0]) for levels in trained)])
+    high = min([sigma_max, *(float(levels[-1]) for levels in trained)])
+    if low > high:
+        known = f"{max(float(v[0]) for v in trained):.3g} to {min(float(v[-1]) for v in trained):.3g}"
+        raise UserError(f"The priors know noise levels of {known} only, not {sigma_min:.3g} to {sigma_max:.3g}.")
+    sigmas = karras(steps, low, high)
+    for levels in trained:
+        distance = (sigmas[:-1, None].double().log() - levels.log()).abs()
+        known = levels[distance.argmin(1).unique()].flip(0)
+        sigmas = torch.cat([known, known.new_zeros(1)]).float()
+    return sigmas
+
+
+@contextmanager
+def frozen(denoisers: Iterable[nn.Module]) -> Iterator[None]:
+    """Within, no parameter of the denoisers wants a gradient, so that nothing is kept or computed for theirs."""
+    wanted = [parameter for denoiser in denoisers for parameter in denoiser.parameters() if parameter.requires_grad]
+    try:
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
 
 
 def noise_predictor(denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], process: VP) -> Callable[..., Tensor]:
@@ -142,12 +186,25 @@ def joint(denoisers: list[nn.Module], labels: list[int]) -> Callable[[Tensor, fl
 
 
 def classifier_free(
-    conditional: Callable[[Tensor, float], Tensor], unconditional: Callable[[Tensor, float], Tensor], scale: float
-) -> Callable[[Tensor, float], Tensor]:
-    """Classifier-free guidance of joint denoisers: D_null + scale (D_label - D_null); scale 1 is D_label alone."""
+    conditional: Denoise, unconditional: Denoise, scale: float, members: Sequence[int] | None = None
+) -> Denoise:
+    """Classifier-free guidance of joint denoisers: D_null + scale (D_label - D_null); scale 1 is D_label alone.
+
+    Args:
+        members: indices of the sources that are guided, the ones `unconditional` is for, in its order; all by default.
+    """
     if scale == 1:
         return conditional
-    return lambda x, sigma: torch.lerp(unconditional(x, sigma), conditional(x, sigma), scale)
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        clean = conditional(x, sigma)
+        if members is None:
+            return torch.lerp(unconditional(x, sigma), clean, scale)
+        rows = torch.tensor(members, device=x.device)
+        own = torch.lerp(unconditional(x[:, rows], sigma), clean[:, rows], scale)
+        return clean.index_copy(1, rows, own)
+
+    return denoise
 
 
 def training_target(process: VP, clean: Tensor, step: Tensor, noise: Tensor) -> Tensor:

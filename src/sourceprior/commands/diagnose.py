@@ -20,6 +20,9 @@ def diagnose(
     preset: Annotated[str, typer.Option(help="paper or released.")] = "paper",
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Steps of the process.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same run.")] = 0,
+    label_scale: Annotated[
+        float, typer.Option(min=0, max=100, help="How much the labels count: 2 exaggerates them, 0 forgets them.")
+    ] = 1.0,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="Folder or hub name; once per prior.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
@@ -32,6 +35,7 @@ def diagnose(
     import torch
 
     from sourceprior import audio
+    from sourceprior.conditioning import guided
     from sourceprior.diagnostic_plots import figure_2, figure_3
     from sourceprior.diagnostics import Trace, gamma_schedules
     from sourceprior.errors import UserError
@@ -69,7 +73,8 @@ def diagnose(
         if any(wave.shape != y.shape for wave in waves):
             raise UserError("Every --reference must be as long as the mixture.")
         true = gain * torch.stack(waves, dim=1).to(place)
-    network, scale = joint(sources, place), float(np.mean([s.prior.level for s in sources])) / TYPICAL_LEVEL
+    network = guided(joint(sources, place), sources, label_scale, place)
+    scale = float(np.mean([s.prior.level for s in sources])) / TYPICAL_LEVEL
     problem = Mixture(y, lambda x, sigma: network(scale * x, scale * sigma) / scale, len(sources))
 
     traces = {}

@@ -15,6 +15,9 @@ def sample(
     seconds: Annotated[float, typer.Option(min=0.1, max=60, help="Length of each.")] = 4.0,
     steps: Annotated[int, typer.Option(min=1, max=10000, help="Steps of the process.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same sounds.")] = 0,
+    label_scale: Annotated[
+        float, typer.Option(min=0, max=100, help="How much the label counts: 2 exaggerates it, 0 forgets it.")
+    ] = 1.0,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="Folder or hub name; once per prior.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
@@ -24,6 +27,7 @@ def sample(
 
     from sourceprior import audio
     from sourceprior.ancestral import ancestral
+    from sourceprior.conditioning import guided
     from sourceprior.labels import find
     from sourceprior.library import load_priors
     from sourceprior.presets import TYPICAL_LEVEL, seeded
@@ -36,7 +40,7 @@ def sample(
     make_folder(out)
     source = find([label], load_priors(prior or None))[0]
     place = find_device(device)
-    denoise = joint([source], place)
+    denoise = guided(joint([source], place), [source], label_scale, place)
     scale = source.prior.level / TYPICAL_LEVEL
     with progress_bar("Sampling", quiet) as callback:
         waves = ancestral(

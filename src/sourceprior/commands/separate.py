@@ -43,6 +43,10 @@ def separate(
         list[str] | None, typer.Option("-O", "--option", metavar="NAME=VALUE", help="An option of the solver.")
     ] = None,
     guidance: Annotated[str | None, typer.Option(help="Of the solver gradient: hybrid, dsg, dps or cqt.")] = None,
+    label_scale: Annotated[
+        float | None,
+        typer.Option(help="How much the labels count: 1 as they are, 2 exaggerates them (classifier-free guidance)."),
+    ] = None,
     residual: Annotated[
         str | None, typer.Option(help="stem: residual holds what no source explains; none: sources share everything.")
     ] = None,
@@ -84,6 +88,7 @@ def separate(
         "seed": seed,
         "solver": solver,
         "options": options or None,
+        "label_scale": label_scale,
         "residual": residual,
         "noise_db": noise_db,
         "segment": segment,

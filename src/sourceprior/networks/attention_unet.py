@@ -273,6 +273,7 @@ class AttentionUNet(nn.Module):
         }
         self.width = width
         self.classes = classes
+        self.null_label = classes
         self.checkpoint = checkpoint
 
         def stage(channels: int, count: int, global_bins: int | None = None) -> nn.ModuleList:
