@@ -24,6 +24,8 @@ VOICES = ("male_speech", "female_speech", "child_speech")
 SPOKEN = (SPEECH, *VOICES)
 CHILD = 13
 """Years below which a speaker counts as a child: a voice has not broken yet."""
+VOICE_GROUP = "voice_"
+"""How labels of voices that sound alike begin, see `timbre`."""
 NON_COMMERCIAL = ("CC-BY-NC", "freeware")
 
 
@@ -146,10 +148,17 @@ class ClipBank:
         self.length = torch.from_numpy(lengths)
         self.label = torch.tensor([index[label] for label, _ in joined])
         self.groups = [torch.nonzero(self.label == i).flatten() for i in range(len(labels))]
+        # Groups of voices that sound alike, beside the labels: see `timbre`.
+        self.voices: tuple[str, ...] = ()
+        self.voice = torch.full_like(self.label, -1)
+
+    def clip(self, i: int) -> np.ndarray:
+        """Samples of one clip, int16."""
+        return self.wave[int(self.start[i]) : int(self.start[i] + self.length[i])].cpu().numpy()
 
     def to(self, device: torch.device | str) -> ClipBank:
         """Move the audio and its index to a device."""
-        for name in ("wave", "start", "length", "label"):
+        for name in ("wave", "start", "length", "label", "voice"):
             setattr(self, name, getattr(self, name).to(device))
         self.groups = [group.to(device) for group in self.groups]
         return self
@@ -157,7 +166,7 @@ class ClipBank:
     def weights(self, labels: Iterable[str], power: float = 0.5) -> Tensor:
         """Probability of each clip (clips,) when labels are drawn with probability (seconds of audio)**power.
 
-        "speech" stands for every kind of voice, too.
+        "speech" stands for every kind of voice, too; a group of voices for its speakers.
         """
         chosen = set(labels)
         if SPEECH in chosen:
@@ -166,13 +175,23 @@ class ClipBank:
         for name, group in zip(self.labels, self.groups, strict=True):
             if name in chosen and len(group):
                 weight[group] = float(self.length[group].sum()) ** power / len(group)
+        for i, name in enumerate(self.voices):
+            if name in chosen:
+                weight[self.voice == i] = 1.0
         return weight / weight.sum()
 
-    def render(self, clips: Tensor, samples: int, generator: torch.Generator, augment: bool = True) -> Tensor:
+    def render(
+        self,
+        clips: Tensor,
+        samples: int,
+        generator: torch.Generator,
+        augment: bool = True,
+        bend: Tensor | float = 1.0,
+    ) -> Tensor:
         """Clips (B,) -> signals (B, samples) of RMS 1, each a random crop, or placed at random in silence.
 
         With ``augment``: playback rate 0.88 to 1.14 for half of them, and polarity. A signal may be partly silent but
-        is never empty.
+        is never empty. ``bend`` (B,) makes the range of the playback rate narrower (in its logarithm).
         """
         device, count = self.wave.device, len(clips)
 
@@ -181,7 +200,7 @@ class ClipBank:
 
         rate = torch.ones(count, device=device)
         if augment:
-            rate = torch.where(uniform(0, 1) < 0.5, torch.exp(uniform(-0.13, 0.13)), rate)
+            rate = torch.where(uniform(0, 1) < 0.5, torch.exp(bend * uniform(-0.13, 0.13)), rate)
         length = self.length[clips]
         # Where the clip begins within the signal: anywhere that keeps it inside, or, for a longer clip, any crop.
         spare = samples - length / rate

@@ -63,13 +63,14 @@ class ExampleMaker:
         speech_share: float = 0.4,
         speech_among_others: float = 0.4,
         voice_among_others: float = 0.6,
+        voice_group_share: float = 0.75,
         augment: bool = True,
     ) -> None:
         if negatives not in NEGATIVES:
             raise ValueError(f"negatives is one of {', '.join(NEGATIVES)}, not '{negatives}'")
         self.bank, self.negatives, self.levels, self.augment = bank, negatives, levels, augment
         self.samples, self.context = round(seconds * bank.sample_rate), round(context * bank.sample_rate)
-        self.null_share, self.any_voice_share = null_share, any_voice_share
+        self.null_share, self.any_voice_share, self.voice_group_share = null_share, any_voice_share, voice_group_share
         self.speech_among_others, self.voice_among_others = speech_among_others, voice_among_others
         rows = {label: i for i, label in enumerate(labels)}
         device = bank.wave.device
@@ -80,6 +81,8 @@ class ExampleMaker:
             [rows.get(label, wide if label in SPOKEN else -1) for label, wide in zip(bank.labels, wider, strict=True)],
             device=device,
         )
+        groups = torch.tensor([*(rows.get(name, -1) for name in bank.voices), -1], device=device)
+        self.group_row = groups[bank.voice]
         self.spoken = torch.tensor([label in SPOKEN for label in bank.labels], device=device)
         sounds = [label for label in bank.labels if label not in SPOKEN]
         own_sounds = [label for label in sounds if label in rows]
@@ -102,8 +105,11 @@ class ExampleMaker:
         label, wider = self.row[index], self.wider[index]
         share = torch.where(self.spoken[index], self.any_voice_share, self.null_share)
         dropped = (torch.rand(count, generator=g).to(device) < share) & (wider >= 0)
-        label = torch.where(dropped, wider, label)
-        own = self.spectrum(clips, g)
+        grouped = (torch.rand(count, generator=g).to(device) < self.voice_group_share) & (self.group_row[clips] >= 0)
+        grouped &= ~dropped
+        label = torch.where(dropped, wider, torch.where(grouped, self.group_row[clips], label))
+        # Another playback rate or colour would be the voice of another group.
+        own = self.spectrum(clips, g, torch.where(grouped, 0.3, 1.0))
         if self.negatives == "none" or self.sounds is None or self.speech is None:
             return Examples(own, own, label, torch.zeros(count, dtype=torch.bool, device=device))
 
@@ -112,8 +118,11 @@ class ExampleMaker:
         chance, is_wide = torch.rand(count, generator=g).to(device), label == wider
         # "Anything" denies speech only, and a class is no negative of itself.
         for_sounds = (chance < self.speech_among_others) | is_wide | (self.bank.label[other] == index)
-        # "Speech" denies sounds only; a kind of voice the other kinds as well.
-        for_voices = (chance < self.voice_among_others) & ~is_wide & (self.bank.label[speech] != index)
+        # "Speech" denies sounds only; a kind of voice the other kinds as well, a group of voices the other groups.
+        differs = torch.where(
+            grouped, self.bank.voice[speech] != self.bank.voice[clips], self.bank.label[speech] != index
+        )
+        for_voices = (chance < self.voice_among_others) & ~is_wide & differs
         use_speech = torch.where(self.spoken[index], for_voices, for_sounds)
         rest = self.spectrum(torch.where(use_speech, speech, other), g)
         if self.negatives == "whole":
@@ -124,13 +133,19 @@ class ExampleMaker:
         target = mask * own
         return Examples(target + (1 - mask) * rest, target, label, mask.amin((1, 2)) < 0.5)
 
-    def spectrum(self, clips: Tensor, g: torch.Generator) -> Tensor:
-        """Clips (B,) at a random level, mildly equalised, as STFTs (B, 513, T)."""
-        wave = self.bank.render(clips, self.context, g, self.augment)
+    def spectrum(self, clips: Tensor, g: torch.Generator, change: Tensor | None = None) -> Tensor:
+        """Clips (B,) at a random level, mildly equalised, as STFTs (B, 513, T).
+
+        ``change`` (B,): how much of the usual change of colour and playback rate, 1 if not given.
+        """
+        change = torch.ones(len(clips), device=self.bank.wave.device) if change is None else change
+        wave = self.bank.render(clips, self.context, g, self.augment, change)
         low, high = self.levels
         gain = 10 ** ((torch.rand(len(clips), generator=g) * (high - low) + low) / 20)
         spectrum = stft(crop(wave, self.samples, g) * gain[:, None].to(wave.device))
-        return spectrum * equaliser(len(clips), g).to(wave.device) if self.augment else spectrum
+        if not self.augment:
+            return spectrum
+        return spectrum * equaliser(len(clips), g).to(wave.device) ** change[:, None, None]
 
 
 def crop(wave: Tensor, samples: int, g: torch.Generator) -> Tensor:

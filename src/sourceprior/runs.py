@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sourceprior.cards import card
-from sourceprior.datasets import SPEECH, SPOKEN, VOICES, Clip
+from sourceprior.datasets import SPEECH, SPOKEN, VOICE_GROUP, VOICES, Clip
 from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.errors import UserError
 from sourceprior.examples import NULL
@@ -21,13 +21,15 @@ from sourceprior.priors import SourcePrior
 from sourceprior.training import LEVEL, Trainer
 
 
-def labels_of(sources: str, known: Sequence[str]) -> tuple[str, ...]:
+def labels_of(sources: str, known: Sequence[str], groups: Sequence[str] = ()) -> tuple[str, ...]:
     """Rows of a prior for "speech", "sounds" or "all"; the null label comes first where there are sounds.
+
+    ``groups`` are labels of voices that sound alike, beside the kinds of voice among ``known``.
 
     Raises UserError if the clips have none of them.
     """
     voices = [label for label in known if label in VOICES]
-    speech = [SPEECH, *voices] if voices or SPEECH in known else []
+    speech = [SPEECH, *voices, *groups] if voices or SPEECH in known else []
     sounds = [label for label in known if label not in SPOKEN]
     labels = {"speech": speech, "sounds": [NULL, *sounds], "all": [NULL, *speech, *sounds]}[sources]
     if not set(labels) - {NULL}:
@@ -48,8 +50,13 @@ def start_from(folder: Path, labels: Sequence[str]) -> SpectralDenoiser:
 
 
 def known_as(label: str, labels: Sequence[str]) -> str:
-    """The label itself, or "speech" for a kind of voice that ``labels`` lack."""
-    return SPEECH if label in VOICES and label not in labels else label
+    """The label itself, or "speech" for a kind or group of voices that ``labels`` lack."""
+    return SPEECH if is_voice(label) and label not in labels else label
+
+
+def is_voice(label: str) -> bool:
+    """Whether a label is a part of "speech"."""
+    return label in VOICES or label.startswith(VOICE_GROUP)
 
 
 def ancestry(folder: Path) -> str:
@@ -103,7 +110,7 @@ def finish(
             "figures": {name: round(value, 2) for name, value in (figures or {}).items()},
         },
     }  # fmt: skip
-    voices = [label for label in settings.labels if label in VOICES]
+    voices = [label for label in settings.labels if is_voice(label)]
     if voices and SPEECH in settings.labels:
         config["parts"] = {SPEECH: voices}
     prior = SourcePrior(

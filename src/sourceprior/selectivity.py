@@ -32,7 +32,7 @@ def selectivity(
 
     Keys: ``speech/own``, ``speech/on sounds`` (sounds read as speech), ``sounds/own``, ``sounds/wrong label``,
     ``sounds/null label``, ``sounds/on speech`` (speech read as a random class), and ``/own``, ``/on other voices`` of
-    each kind of voice, each with ``@1 @2 @5``; as far as the prior's labels allow.
+    each kind of voice and of groups of voices, each with ``@1 @2 @5``; as far as the prior's labels allow.
     """
     rows = {label: i for i, label in enumerate(labels)}
     g = torch.Generator().manual_seed(1)
@@ -55,6 +55,15 @@ def selectivity(
             trials[f"{name}/own"] = draw([name])[0], torch.full((count,), rows[name], device=bank.wave.device)
             rest = [voice for voice in VOICES if voice != name and voice in bank.labels]
             trials[f"{name}/on other voices"] = draw(rest)[0], trials[f"{name}/own"][1]
+    groups = [(i, rows[name]) for i, name in enumerate(bank.voices) if name in rows]
+    if len(groups) > 1 and bool((bank.voice >= 0).any()):
+        clips = torch.multinomial(bank.weights([SPEECH]).cpu(), count, replacement=True, generator=g)
+        clips = clips.to(bank.wave.device)
+        wave = bank.render(clips, samples, g, augment=False) * denoiser.level
+        shift = torch.randint(1, len(groups), (count,), generator=g).to(bank.wave.device)
+        row = torch.tensor([row for _, row in groups], device=bank.wave.device)
+        trials["voices/own"] = wave, row[bank.voice[clips]]
+        trials["voices/wrong group"] = wave, row[(bank.voice[clips] + shift) % len(groups)]
     if sounds:
         wave, index = draw(sounds)
         row = torch.tensor([rows.get(name, 0) for name in bank.labels], device=bank.wave.device)[index]

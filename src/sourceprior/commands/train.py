@@ -29,6 +29,9 @@ def train(
     voices: Annotated[
         bool, typer.Option(help="Tell male, female and child speech apart, where the manifest has gender and age.")
     ] = False,
+    voice_groups: Annotated[
+        int, typer.Option(min=0, max=200, help="Tell so many groups of speakers apart that sound alike.")
+    ] = 0,
     init: Annotated[Path | None, typer.Option(help="Prior folder to start from.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the data and of the new weights.")] = 0,
     compile: Annotated[
@@ -46,6 +49,7 @@ def train(
     from sourceprior.packs import read_clips, reader
     from sourceprior.runs import ancestry, describe, finish, labels_of, start_from
     from sourceprior.selectivity import selectivity
+    from sourceprior.timbre import Timbre
     from sourceprior.training import Settings, Trainer
 
     if sources not in SOURCES:
@@ -58,7 +62,13 @@ def train(
     # The readers live no longer than these lines: a pack's holds all of its audio.
     bank = ClipBank(clips, known, read=reader(data, "train")).to(where)
     valid = ClipBank(valid_clips, known, read=reader(data, "valid")).to(where)
-    labels = labels_of(sources, known)
+    groups: tuple[str, ...] = ()
+    if voice_groups:
+        timbre = Timbre.fit(bank, voice_groups)
+        timbre.assign(bank)
+        timbre.assign(valid)
+        groups = timbre.labels
+    labels = labels_of(sources, known, groups)
     settings = Settings(
         labels=labels, negatives=negatives, shared_spectrum=shared_spectrum, batch=batch, steps=steps, minutes=minutes,
         rate=rate, seed=seed, compile=compile,
