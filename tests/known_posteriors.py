@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -19,25 +20,26 @@ from sourceprior.mixture import Mixture
 BANDS = 256
 
 
-def _frame_basis(like: Tensor) -> Tensor:
+@cache
+def _frame_basis(dtype: torch.dtype) -> Tensor:
     """Windowed cosines of the MDCT with sine window, (BANDS, 2 BANDS): rows of overlapping frames are orthonormal."""
     n = torch.arange(2 * BANDS, dtype=torch.float64) + 0.5
     k = torch.arange(BANDS, dtype=torch.float64)[:, None] + 0.5
     basis = (
         math.sqrt(2 / BANDS) * torch.sin(math.pi * n / (2 * BANDS)) * torch.cos(math.pi / BANDS * (n + BANDS / 2) * k)
     )
-    return basis.to(like)
+    return basis.to(dtype)
 
 
 def mdct(x: Tensor) -> Tensor:
     """Orthonormal circular MDCT: (..., N) -> (..., N / BANDS, BANDS); N a multiple of BANDS."""
     blocks = x.unflatten(-1, (-1, BANDS))
-    return torch.cat([blocks, blocks.roll(-1, dims=-2)], dim=-1) @ _frame_basis(x).T
+    return torch.cat([blocks, blocks.roll(-1, dims=-2)], dim=-1) @ _frame_basis(x.dtype).T
 
 
 def imdct(a: Tensor) -> Tensor:
     """Inverse (= transpose) of `mdct`: (..., T, BANDS) -> (..., T * BANDS)."""
-    frames = a @ _frame_basis(a)
+    frames = a @ _frame_basis(a.dtype)
     return (frames[..., :BANDS] + frames[..., BANDS:].roll(1, dims=-2)).flatten(-2)
 
 

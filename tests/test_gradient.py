@@ -82,9 +82,8 @@ def test_noise_levels_are_enough_of_a_schedule():
 def test_the_level_of_a_prior_does_not_matter():
     problem, _ = case(gaussian(frames=2), count=1)
     loud = Mixture(8 * problem.y, lambda x, sigma: 8 * problem.denoise(x / 8, sigma / 8), 2)
-    level = 10 ** (-22.5 / 20)
-    plain = paper_solver(problem, "gradient", "paper", {}, steps=8, level=level, generators=seeded(1))
-    scaled = paper_solver(loud, "gradient", "paper", {}, steps=8, level=8 * level, generators=seeded(1))
+    plain = paper_solver(problem, "gradient", "paper", {}, steps=8, generators=seeded(1))
+    scaled = paper_solver(loud, "gradient", "paper", {}, steps=8, scale=8.0, generators=seeded(1))
     torch.testing.assert_close(scaled, 8 * plain, rtol=1e-3, atol=1e-4)
 
 
@@ -107,4 +106,4 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match="no step 60"):
         recipe("paper", steps=60, start=60)
     with pytest.raises(UserError, match="no option 'flor'"):
-        paper_solver(problem, "gradient", "paper", {"flor": 1}, steps=4, level=0.07, generators=seeded(1))
+        paper_solver(problem, "gradient", "paper", {"flor": 1}, steps=4, generators=seeded(1))

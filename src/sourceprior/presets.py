@@ -13,6 +13,7 @@ from sourceprior.errors import UserError, alternatives
 from sourceprior.initial import Generator, standard_normal
 from sourceprior.losses import ReconstructionLoss
 from sourceprior.mixture import Mixture
+from sourceprior.priors import Source
 from sourceprior.schedules import VP, vp_linear
 from sourceprior.solver_choice import check_options
 from sourceprior.solvers.analytical import analytical
@@ -122,6 +123,16 @@ def recipe(
     return Recipe(gradient, own | options, steps=steps, start=None if from_noise else start, run_all=released)
 
 
+def scale_of(sources: Sequence[Source]) -> float:
+    """What the paper's noise levels are multiplied by for these priors, for their sources may be louder or softer.
+
+    They are for sources of -22.5 dBFS. An ε-network was trained on the process itself: its levels stay what they are.
+    """
+    if any(hasattr(source.prior.denoiser, "levels") for source in sources):
+        return 1.0
+    return sum(source.prior.level for source in sources) / len(sources) / TYPICAL_LEVEL
+
+
 def paper_solver(
     problem: Mixture,
     solver: str,
@@ -129,18 +140,16 @@ def paper_solver(
     options: Mapping[str, Any],
     *,
     steps: int,
-    level: float,
+    scale: float = 1.0,
     generators: Sequence[Generator],
     callback: Callable[..., None] | None = None,
     trace: Callable[..., None] | None = None,
 ) -> Tensor:
     """Run "gradient" or "analytical" for the pipeline, on any prior: mixtures `(B, N)` to sources `(B, K, N)`.
 
-    The paper's noise levels and step lengths are for sources of -22.5 dBFS; another `level` is brought there.
-
     Args:
         options: of the solver, and `lambda_time`, `lambda_group`, `lambda_stft`, `start` (noise index), `from_noise`.
-        level: RMS of a typical source of `problem`.
+        scale: of the waveform, see `scale_of`; it is divided by this before and multiplied again after.
 
     Raises:
         UserError: an option that the solver does not have.
@@ -155,7 +164,6 @@ def paper_solver(
     own = {name: chosen.pop(name) for name in ("start", "from_noise") if name in chosen}
     guidance = chosen.pop("guidance", "hybrid") if solver == "gradient" else "analytical"
     run = recipe(preset, guidance, steps=steps, **own, **check_options(function, chosen))
-    scale = level / TYPICAL_LEVEL
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         return problem.denoise(scale * x, scale * sigma) / scale

@@ -251,5 +251,9 @@ def _attention_unet(state: Mapping[str, Tensor], heads: int) -> tuple[nn.Module,
 def _diffwave(state: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Any]]:
     layers = _count(state, "residual_layers")
     # The dilations leave no trace in the parameters: the published cycle, or all different in a shorter network.
-    options = {"layers": layers, "channels": len(state["input_projection.weight"]), "dilation_cycle": 12}
+    options: dict[str, Any] = {
+        "layers": layers,
+        "channels": len(state["input_projection.weight"]),
+        "dilation_cycle": 12,
+    }
     return DiffWave(**options), options

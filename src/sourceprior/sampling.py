@@ -171,7 +171,7 @@ def solve(
             callback(step + 1, steps)
 
     if settings.solver in PAPER_SOLVERS:
-        from sourceprior.presets import paper_solver
+        from sourceprior.presets import paper_solver, scale_of
 
         with torch.no_grad(), frozen(denoisers):
             stems = paper_solver(
@@ -180,7 +180,7 @@ def solve(
                 settings.form,
                 options,
                 steps=settings.steps,
-                level=level,
+                scale=scale_of(sources),
                 generators=[generator(seed)],
                 callback=progress,
             )[0]

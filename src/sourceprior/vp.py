@@ -46,12 +46,12 @@ class VPDenoiser(nn.Module):
         level: float = 10 ** (-22.5 / 20),
     ) -> None:
         super().__init__()
-        condition = network.condition if condition is None else condition
-        if condition not in ("timestep", "beta"):
-            raise ValueError(f"An ε-network is conditioned on its 'timestep' or its 'beta', not on {condition!r}.")
+        told = network.condition if condition is None else condition
+        if told not in ("timestep", "beta"):
+            raise ValueError(f"An ε-network is conditioned on its 'timestep' or its 'beta', not on {told!r}.")
         self.network = network
         self.process = vp_linear() if process is None else process
-        self.condition = condition
+        self.condition = str(told)
         self.interpolate = interpolate
         self.level = level
         self.average: Tensor
@@ -114,17 +114,18 @@ def noise_levels(denoisers: Iterable[nn.Module], steps: int, sigma_min: float, s
     Raises:
         UserError: nothing of the range is known to all.
     """
-    trained = [denoiser.levels for denoiser in denoisers if hasattr(denoiser, "levels")]
+    known = (getattr(denoiser, "levels", None) for denoiser in denoisers)
+    trained: list[Tensor] = [levels for levels in known if levels is not None]
     low = max([sigma_min, *(float(levels[0]) for levels in trained)])
     high = min([sigma_max, *(float(levels[-1]) for levels in trained)])
     if low > high:
-        known = f"{max(float(v[0]) for v in trained):.3g} to {min(float(v[-1]) for v in trained):.3g}"
-        raise UserError(f"The priors know noise levels of {known} only, not {sigma_min:.3g} to {sigma_max:.3g}.")
+        span = f"{max(float(v[0]) for v in trained):.3g} to {min(float(v[-1]) for v in trained):.3g}"
+        raise UserError(f"The priors know noise levels of {span} only, not {sigma_min:.3g} to {sigma_max:.3g}.")
     sigmas = karras(steps, low, high)
     for levels in trained:
         distance = (sigmas[:-1, None].double().log() - levels.log()).abs()
-        known = levels[distance.argmin(1).unique()].flip(0)
-        sigmas = torch.cat([known, known.new_zeros(1)]).float()
+        nearest = levels[distance.argmin(1).unique()].flip(0)
+        sigmas = torch.cat([nearest, nearest.new_zeros(1)]).float()
     return sigmas
 
 
@@ -158,7 +159,7 @@ def noise_predictor(denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], proces
     return predict
 
 
-def joint(denoisers: list[nn.Module], labels: list[int]) -> Callable[[Tensor, float], Tensor]:
+def joint(denoisers: Sequence[nn.Module], labels: Sequence[int]) -> Callable[[Tensor, float], Tensor]:
     """The joint denoiser (B, K, N), σ -> (B, K, N) of sources given by denoiser and label index.
 
     Sources with the same denoiser object go through it in one batch.

@@ -43,7 +43,7 @@ def diagnose(
     from sourceprior.labels import find
     from sourceprior.library import load_priors
     from sourceprior.mixture import Mixture
-    from sourceprior.presets import TYPICAL_LEVEL, recipe, seeded
+    from sourceprior.presets import recipe, scale_of, seeded
     from sourceprior.priors import joint
     from sourceprior.progress import progress_bar
     from sourceprior.sampling import find_device
@@ -64,8 +64,10 @@ def diagnose(
         return torch.from_numpy(np.ascontiguousarray(wave)).float()[None]
 
     y = mono(mixture)
-    # The paper's mixtures have sources of -22.5 dBFS.
-    gain = TYPICAL_LEVEL * len(sources) ** 0.5 / max(float(y.square().mean().sqrt()), 1e-12)
+    scale = scale_of(sources)
+    # Sources are brought to the level of the priors, and both to the paper's -22.5 dBFS where that is another.
+    level = float(np.mean([s.prior.level for s in sources])) / scale
+    gain = level * len(sources) ** 0.5 / max(float(y.square().mean().sqrt()), 1e-12)
     y = (gain * y).to(place)
     true = None
     if reference:
@@ -74,7 +76,6 @@ def diagnose(
             raise UserError("Every --reference must be as long as the mixture.")
         true = gain * torch.stack(waves, dim=1).to(place)
     network = guided(joint(sources, place), sources, label_scale, place)
-    scale = float(np.mean([s.prior.level for s in sources])) / TYPICAL_LEVEL
     problem = Mixture(y, lambda x, sigma: network(scale * x, scale * sigma) / scale, len(sources))
 
     traces = {}

@@ -30,7 +30,7 @@ def sample(
     from sourceprior.conditioning import guided
     from sourceprior.labels import find
     from sourceprior.library import load_priors
-    from sourceprior.presets import TYPICAL_LEVEL, seeded
+    from sourceprior.presets import scale_of, seeded
     from sourceprior.priors import joint
     from sourceprior.progress import progress_bar
     from sourceprior.sampling import find_device
@@ -41,7 +41,7 @@ def sample(
     source = find([label], load_priors(prior or None))[0]
     place = find_device(device)
     denoise = guided(joint([source], place), [source], label_scale, place)
-    scale = source.prior.level / TYPICAL_LEVEL
+    scale = scale_of([source])
     with progress_bar("Sampling", quiet) as callback:
         waves = ancestral(
             lambda x, sigma: denoise(scale * x, scale * sigma) / scale,

@@ -11,6 +11,7 @@ dimension without a copy, and a 3x3 convolution sees the same memory as a channe
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +74,7 @@ class TimestepEmbedder(nn.Module):
         frequency = torch.exp(-math.log(1e4) * torch.arange(half, device=timestep.device) / half)
         angle = timestep.float()[:, None] * frequency
         features = torch.cat((angle.cos(), angle.sin()), dim=-1)
-        return self.mlp(features.to(self.mlp[0].weight.dtype))
+        return self.mlp(features.to(next(self.mlp.parameters()).dtype))
 
 
 class LabelEmbedder(nn.Module):
@@ -93,6 +94,10 @@ class Modulation(nn.Sequential):
     def __init__(self, embedding: int, width: int, parts: int) -> None:
         super().__init__(nn.SiLU(), nn.Linear(embedding, parts * width))
         self.parts = parts
+
+    @property
+    def linear(self) -> nn.Linear:
+        return cast(nn.Linear, self[1])
 
     def split(self, condition: Tensor) -> tuple[Tensor, ...]:
         return self(condition).chunk(self.parts, dim=-1)
@@ -310,18 +315,19 @@ class AttentionUNet(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
         for module in self.modules():
             if isinstance(module, TimestepEmbedder):
-                nn.init.normal_(module.mlp[0].weight, std=0.02)
-                nn.init.normal_(module.mlp[2].weight, std=0.02)
+                for layer in module.mlp:
+                    if isinstance(layer, nn.Linear):
+                        nn.init.normal_(layer.weight, std=0.02)
             elif isinstance(module, Modulation):
-                nn.init.zeros_(module[1].weight)
-                nn.init.zeros_(module[1].bias)
+                nn.init.zeros_(module.linear.weight)
+                nn.init.zeros_(module.linear.bias)
         for module in self.modules():
             if isinstance(module, GlobalAttention):
                 # Its gate stands before a LayerNorm, which undoes any gate but an exact zero, and has a gradient a
                 # thousand times too large there. So here the way back starts at zero, and the gate at one.
-                nn.init.ones_(module.adaLN_modulation_att[1].bias.chunk(3)[2])
-                nn.init.zeros_(module.recov_conv.weight)
-                nn.init.zeros_(module.recov_conv.bias)
+                nn.init.ones_(module.adaLN_modulation_att.linear.bias.chunk(3)[2])
+                for parameter in module.recov_conv.parameters():
+                    nn.init.zeros_(parameter)
         nn.init.zeros_(self.final_layer.out_proj.weight)
 
     def forward(self, waveform: Tensor, timestep: Tensor, label: Tensor) -> Tensor:
