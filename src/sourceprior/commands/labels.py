@@ -9,27 +9,36 @@ import typer
 
 
 def labels(
-    json: Annotated[bool, typer.Option("--json", help="A list of objects with label, prior and licence.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="A list of objects with label, prior, licence and use.")] = False,
     prior: Annotated[
         list[str] | None, typer.Option("--prior", help="Folder or hub name of a prior; the bundled ones by default.")
     ] = None,
 ) -> None:
-    """List the sources that the priors know."""
+    """List the sources that the priors know, and what may be done with them."""
+    from sourceprior.cards import licences_of, use_of_label
     from sourceprior.library import load_priors
 
-    rows = [
-        {"label": label, "prior": item.name, "licence": item.licence, "sample_rate": item.sample_rate}
-        for item in load_priors(prior or None)
-        for label in item.labels
-    ]
+    rows: dict[str, dict[str, object]] = {}
+    for item in load_priors(prior or None):
+        for label in item.labels:
+            learned = label in item.config.get("learned", {})
+            row = {
+                "label": label,
+                "prior": item.name,
+                "licence": ", ".join(licences_of(item.config, label)) if learned else item.licence,
+                "use": use_of_label(item.config, label),
+                "sample_rate": item.sample_rate,
+            }
+            # Of several priors that know a label the first one is used.
+            rows.setdefault(label, row)
     if json:
-        print(json_format.dumps(rows, indent=2, ensure_ascii=False))
+        print(json_format.dumps(list(rows.values()), indent=2, ensure_ascii=False))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("label", "prior", "licence", box=None, header_style="bold")
-    for row in rows:
-        table.add_row(str(row["label"]), str(row["prior"]), str(row["licence"]))
+    table = Table("label", "prior", "licence", "use", box=None, header_style="bold")
+    for row in rows.values():
+        table.add_row(str(row["label"]), str(row["prior"]), str(row["licence"]), str(row["use"]))
     Console().print(table)
     print('"anything" stands for any sound. Case, spaces, hyphens and underscores in a label do not matter.')

@@ -1,0 +1,146 @@
+"""The folder of a prior that learns: written whole or not at all, with a report beside the weights for each source."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sourceprior.adapters import check_name, find_learned, learned_of, with_sources
+from sourceprior.errors import UserError, alternatives
+from sourceprior.learning import NEGATIVES, Progress, Settings, hold_out, learn_class
+from sourceprior.learning_clips import read_folder
+from sourceprior.learning_report import examine, report_of, text_of
+from sourceprior.priors import CONFIG, SourcePrior, bundled
+
+REPORT = ".report"
+"""Reports are named after the source: robin.report.txt, robin.report.json."""
+
+
+def learn(
+    folder: str | Path,
+    name: str,
+    out: str | Path,
+    *,
+    base: str | None = None,
+    licence: str | None = None,
+    settings: Settings | None = None,
+    minutes: float = 10.0,
+    negatives: Path = NEGATIVES,
+    reading: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Learn a source from a folder of clips into the prior at `out`; what it knows already, it keeps.
+
+    Args:
+        name: label of the source.
+        out: folder of the prior; if there is one, it learns this source on top, else it is made from `base`.
+        base: a bundled prior's name or a prior's folder; by default the bundled "sounds".
+        licence: of all clips; else what a manifest.csv in the folder says.
+        minutes: the most it takes; a fifth of it is kept for the report.
+        negatives: the bank of other sounds, a pack with splits train and valid.
+        reading: called with (files read, files); `progress` as in `learn_class`.
+
+    Returns:
+        the report, as report.json holds it.
+
+    Raises:
+        UserError: for a name, folder or prior that cannot be used.
+    """
+    began, out = time.monotonic(), Path(out)
+    settings = settings or Settings()
+    prior = start(out, base)
+    check_name(name, prior.labels)
+    clips = read_folder(folder, prior.sample_rate, licence, reading)
+    own, held = hold_out(clips.pieces, settings.held_out, settings.seed)
+    left = minutes - (time.monotonic() - began) / 60
+    settings = replace(settings, minutes=max(0.0, min(settings.minutes, 0.8 * left)))
+    result = learn_class(prior, name, own, held, settings, negatives=negatives, progress=progress)
+    figures = examine(result.prior, name, own, held, began + 60 * minutes, negatives)
+    report = report_of(result.prior, name, clips, own, held, result, settings, figures)
+    keys = ("clips", "licences", "seconds", "steps", "best step", "minutes", "began as", "denoising", "takes",
+            "gives to", "sentences", "use")  # fmt: skip
+    record = {key: report[key] for key in keys} | {"command": " ".join(["sourceprior", *sys.argv[1:]])}
+    items = [replace(i, record=record) if i.name == name else i for i in learned_of(result.prior)]
+    files = {f"{name}{REPORT}.txt": text_of(report), f"{name}{REPORT}.json": json.dumps(report, indent=1) + "\n"}
+    write_folder(with_sources(result.prior, items), out, files)
+    return report
+
+
+def start(out: Path, base: str | None) -> SourcePrior:
+    """The prior that learns: the one at `out` if there is one, else the base. Raises UserError where it cannot be."""
+    if (out / CONFIG).is_file():
+        if base:
+            raise UserError(f"'{out}' is a prior already and goes on as it is: leave --base out or choose another -o.")
+        return SourcePrior.from_pretrained(out)
+    check_place(out)
+    known = {prior.name: prior for prior in bundled()}
+    name = base or "sounds"
+    if name in known:
+        return known[name]
+    if Path(name).is_dir() or "/" in name:
+        return SourcePrior.from_pretrained(name)
+    raise UserError(f"There is no bundled prior '{name}'; choose {alternatives(list(known))}, or name a folder.")
+
+
+def check_place(out: Path) -> None:
+    """Raise UserError unless a prior can be made at `out`."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"'{out}' is there already and is not a prior: choose another folder with -o.")
+
+
+def write_folder(
+    prior: SourcePrior, folder: Path, files: Mapping[str, str], keep: Callable[[str], str | None] = str
+) -> None:
+    """Write a prior with further text files to a folder, whole or not at all.
+
+    Args:
+        keep: the new name of a report that is in the folder already, None for one that goes.
+    """
+    folder = Path(folder).absolute()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the place, so that the last step is a rename.
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    new, old = part / "new", part / "old"
+    try:
+        prior.save_pretrained(new)
+        for path in folder.glob(f"*{REPORT}.*") if folder.is_dir() else ():
+            name = keep(path.name)
+            if name:
+                shutil.copyfile(path, new / name)
+        for name, text in files.items():
+            (new / name).write_text(text, encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def rewrite(folder: Path, prior: SourcePrior, old: str, new: str | None) -> None:
+    """Write a prior back after a source got another name, or none."""
+    name = find_learned(SourcePrior.from_pretrained(folder), old).name
+
+    def keep(file: str) -> str | None:
+        stem, mark, ending = file.partition(REPORT)
+        if stem != name:
+            return file
+        return new + mark + ending if new else None
+
+    write_folder(prior, folder, {}, keep)

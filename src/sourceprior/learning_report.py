@@ -1,0 +1,251 @@
+"""How well a learned source will do, in figures and in plain sentences, before anybody separates anything with it.
+
+What decides is selectivity: a prior has to denoise its own source and leave every other alone. Both are measured on
+clips that were not learned from: the held-out ones, and other recordings of every class in the package's bank.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sourceprior.cards import NOT_STATED, use_of_label
+from sourceprior.datasets import SPEECH, ClipBank
+from sourceprior.examples import NULL
+from sourceprior.learning import NEGATIVES, Piece, Result, Settings, bank_of
+from sourceprior.learning_clips import Clips
+from sourceprior.library import load_priors
+from sourceprior.priors import Source, SourcePrior, joint
+from sourceprior.selectivity import RATIOS, denoising_snr
+
+CLIPS, OTHERS, SECONDS = 8, 2, 2.0
+"""Own clips, clips of every other class, and their length in seconds."""
+TAKES, GIVES = 2.0, 1.0
+"""dB: another class is denoised nearly as well as the own one, or the own clips nearly as well under another label."""
+POOR, GOOD = 3.0, 8.0
+"""dB of selectivity below which a source is hard to tell from others, and above which it is easy."""
+
+
+def snr(source: Source, wave: Tensor, ratio: float) -> list[float]:
+    """Denoising SNR in dB of clips (B, N) of the prior's level, read as a source, at sigma = ratio x level."""
+    g = torch.Generator().manual_seed(1)
+    sigma = ratio * source.prior.level
+    noise = torch.randn(wave.shape, generator=g)
+    estimate = joint([source])((wave + sigma * noise)[:, None], sigma)[:, 0]
+    return denoising_snr(wave, estimate).tolist()
+
+
+def waves_of(bank: ClipBank, label: str, most: int, level: float) -> Tensor:
+    """Up to `most` clips of a label (B, N) at a level, each once."""
+    members = bank.groups[bank.labels.index(label)][:most]
+    g = torch.Generator().manual_seed(2)
+    return bank.render(members, round(SECONDS * bank.sample_rate), g, augment=False) * level
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def examine(
+    prior: SourcePrior,
+    name: str,
+    own: Sequence[Piece],
+    held: Sequence[Piece],
+    until: float = math.inf,
+    negatives: Path = NEGATIVES,
+) -> dict[str, Any]:
+    """Figures of a learned source, see `write`.
+
+    Args:
+        own, held: pieces that it learned from, and that it did not.
+        until: time (monotonic) at which the search for confusions ends; the most similar classes come first.
+        negatives: the bank of other sounds.
+    """
+    source = Source(prior, prior.index(name), name)
+    bank = bank_of(name, held, "valid", prior.sample_rate, negatives)
+    mine = waves_of(bank, name, CLIPS, prior.level)
+    learned = waves_of(bank_of(name, own, "valid", prior.sample_rate, negatives), name, CLIPS, prior.level)
+    clean = {ratio: mean(snr(source, mine, ratio)) for ratio in RATIOS}
+    figures: dict[str, Any] = {
+        "denoising": {
+            "held out": {f"{ratio:g}": figure(clean[ratio], ratio) for ratio in RATIOS},
+            "learned from": {f"{ratio:g}": figure(mean(snr(source, learned, ratio)), ratio) for ratio in RATIOS},
+        },
+        "selectivity": {}, "read as": {}, "not examined": [],
+    }  # fmt: skip
+    everything = load_priors(prior)
+    parts = {part for item in everything for group in item.config.get("parts", {}).values() for part in group}
+    rivals = {
+        label: Source(item, i, label)
+        for item in reversed(everything)
+        for i, label in enumerate(item.labels)
+        if label not in (name, NULL) and label not in parts
+    }
+    shape = prior.denoiser.spectrum(torch.tensor([source.index]))[0].log()  # type: ignore[operator]
+
+    def distance(label: str) -> float:
+        if label == SPEECH or label not in rivals:
+            return -1.0
+        other = rivals[label].prior.denoiser.spectrum(torch.tensor([rivals[label].index]))[0].log()  # type: ignore[operator]
+        return float((other - shape).sub(float((other - shape).mean())).square().mean())
+
+    for label in sorted({*bank.labels, *rivals} - {name}, key=lambda label: (distance(label), label)):
+        if time.monotonic() > until:
+            figures["not examined"].append(label)
+            continue
+        if label in bank.labels and len(bank.groups[bank.labels.index(label)]):
+            theirs = waves_of(bank, label, OTHERS, prior.level)
+            figures["selectivity"][label] = {
+                f"{ratio:g}": round(clean[ratio] - mean(snr(source, theirs, ratio)), 2) for ratio in RATIOS
+            }
+        if label in rivals:
+            # At one noise level: as loud as the clips it is the hardest to do without the label.
+            figures["read as"][label] = round(mean(snr(rivals[label], mine[:4], 2.0)) - clean[2.0], 2)
+    figures["takes"] = [k for k, v in figures["selectivity"].items() if mean(list(v.values())) < TAKES]
+    figures["gives to"] = [k for k, v in figures["read as"].items() if v > -GIVES]
+    return figures
+
+
+def figure(found: float, ratio: float) -> dict[str, float]:
+    """SNR of the denoised clip, and how much better than the noisy one it is, in dB."""
+    return {"snr": round(found, 2), "gain": round(found + 20 * math.log10(ratio), 2)}
+
+
+def report_of(
+    prior: SourcePrior, name: str, clips: Clips, own: Sequence[Piece], held: Sequence[Piece], result: Result,
+    settings: Settings, figures: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that is told of a learned source, as report.json holds it, its sentences included."""
+    report = {
+        "name": name,
+        "clips": [{"file": file, "seconds": s, "licence": terms} for file, s, terms in clips.used],
+        "seconds": round(clips.seconds, 2),
+        "learned from": len({piece.file for piece in own}), "held out": len({piece.file for piece in held}),
+        "left out": [{"file": file, "reason": reason} for file, reason in clips.left_out],
+        "notes": clips.notes, "lowest sample rate": clips.lowest_rate,
+        "licences": dict(Counter(terms for _, _, terms in clips.used)),
+        "steps": result.steps, "best step": result.best, "minutes": round(result.seconds / 60, 2),
+        "began as": result.began_as, "held-out losses": result.losses, "settings": vars(settings), **figures,
+    }  # fmt: skip
+    config = prior.config | {"learned": {**prior.config["learned"], name: report}}
+    report["use"] = use_of_label(config, name)
+    report["sentences"] = sentences(report)
+    return report
+
+
+def sentences(report: dict[str, Any]) -> list[str]:
+    """What the figures mean, and what to record next."""
+    name, held = report["name"], report["denoising"]["held out"]
+    gains = [held[f"{ratio:g}"]["gain"] for ratio in RATIOS]
+    said = [
+        f"On clips it did not learn from it lowers noise as loud as {name} by {gains[0]:.1f} dB "
+        f"(twice as loud: {gains[1]:.1f} dB, five times: {gains[2]:.1f} dB)."
+    ]
+    selective = {label: mean(list(v.values())) for label, v in report["selectivity"].items()}
+    if SPEECH in selective:
+        said.append(
+            f"Against speech it is {told(selective[SPEECH])}: {selective[SPEECH]:.1f} dB less of it is restored."
+        )
+    others = [value for label, value in selective.items() if label != SPEECH]
+    if others:
+        said.append(f"Against {len(others)} other sounds it is {told(mean(others))} on average: {mean(others):.1f} dB.")
+    takes, gives = report["takes"], report["gives to"]
+    if takes:
+        said.append(f"{name} will take parts of {listed(takes)} where they are in one recording.")
+    if gives:
+        said.append(f"{listed(gives)} will take parts of {name}: do not ask for them beside it without need.")
+    if not takes and not gives:
+        said.append("It is not likely to be confused with a class that was tried.")
+    if report["not examined"]:
+        said.append(f"Time was up before {len(report['not examined'])} of the classes were tried.")
+    if report["best step"] == 0:
+        said.append(
+            "Learning did not help on held-out clips: only the average spectrum and the nearest class are used."
+        )
+    return said + advice(report)
+
+
+def advice(report: dict[str, Any]) -> list[str]:
+    """What to record next."""
+    name, count, seconds = report["name"], len(report["clips"]), report["seconds"]
+    said = []
+    if count < 10 and seconds < 30:
+        said.append(
+            f"Record more: {count} clips of {seconds:.0f} s in all are little, 10 clips or 30 s are a beginning."
+        )
+    held, learned = report["denoising"]["held out"]["1"]["snr"], report["denoising"]["learned from"]["1"]["snr"]
+    if learned - held > 2:
+        said.append(
+            f"Record {name} elsewhere and others of its kind: clips it learned from are denoised {learned - held:.1f} "
+            "dB better than the held-out ones, so it knows these recordings rather than the source."
+        )
+    for label in report["takes"][:2]:
+        said.append(
+            f"Record {name} from near, without {label} in the background: the two are hard to tell apart by now."
+        )
+    if report["lowest sample rate"] and report["lowest sample rate"] < 16000:
+        said.append(
+            f"Record at 16000 Hz or more: some clips have {report['lowest sample rate']} Hz and lack the treble."
+        )
+    if len(report["left out"]) > 0.2 * (count + len(report["left out"])):
+        said.append(
+            f"{len(report['left out'])} files were left out: see below whether they can be had in a better form."
+        )
+    if NOT_STATED in report["licences"]:
+        said.append("Nobody knows what may be done with it: learn again with --licence, for example CC0-1.0.")
+    if not said:
+        said.append(f"If it still misses parts of {name}, record what it misses: other individuals, distances, rooms.")
+    return said
+
+
+def told(selectivity: float) -> str:
+    if selectivity < POOR:
+        return "weakly selective"
+    return "selective" if selectivity < GOOD else "very selective"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """a, b and c; after `most` of them how many more."""
+    shown = list(names[:most])
+    if len(names) > most:
+        shown.append(f"{len(names) - most} more")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def text_of(report: dict[str, Any]) -> str:
+    """The report as a person reads it."""
+    name = report["name"]
+    lines = [
+        f"{name}: learned from {report['learned from']} clips, {report['held out']} held out, "
+        f"{report['seconds']:.1f} s in all; {report['steps']} steps in {report['minutes']:.1f} minutes, "
+        f"weights of step {report['best step']} kept.",
+        "",
+        *(f"- {sentence}" for sentence in report["sentences"]),
+        f"- Use: {report['use']}.",
+        "",
+        "Denoising, dB              sigma = 1 x RMS   2 x RMS   5 x RMS",
+    ]
+    for case, row in report["denoising"].items():
+        lines.append(f"  SNR, {case:20s}" + "".join(f"{row[f'{ratio:g}']['snr']:10.1f}" for ratio in RATIOS))
+        lines.append(f"  gain, {case:19s}" + "".join(f"{row[f'{ratio:g}']['gain']:10.1f}" for ratio in RATIOS))
+    lines += [
+        "",
+        f"Selectivity, dB: how much better {name} is denoised than another source read as {name}; least first",
+    ]
+    for label, row in sorted(report["selectivity"].items(), key=lambda item: mean(list(item[1].values()))):
+        lines.append(f"  {label:25s}" + "".join(f"{row[f'{ratio:g}']:10.1f}" for ratio in RATIOS))
+    if report["left out"]:
+        reasons = Counter(item["reason"].split(":")[0].split(" of ")[0] for item in report["left out"])
+        lines += ["", f"{len(report['left out'])} files were left out:"]
+        if len(reasons) < len(report["left out"]):
+            lines.append("  " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common() if count > 1))
+        lines += [f"  {item['file']}: {item['reason']}" for item in report["left out"]]
+    lines += [f"Note: {note}" for note in report["notes"]]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,245 @@
+"""`sourceprior learn`, from a folder of clips to a prior that separates; with a tiny network and a tiny bank."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from sourceprior import learning, learning_folder, library
+from sourceprior.cards import kind_of, use_of
+from sourceprior.commands.labels import labels as list_labels
+from sourceprior.commands.prior import prior as prior_command
+from sourceprior.errors import UserError
+from sourceprior.learning import NEGATIVES, Piece, Settings, hold_out
+from sourceprior.learning_report import sentences
+from sourceprior.packs import read_clips, write_pack
+from sourceprior.priors import SourcePrior
+from sourceprior.separation import separate
+
+DATA = Path(__file__).parent / "data"
+RATE = 16000
+FEW = Settings(rank=2, steps=6, check=2, batch=4, seconds=0.5, rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory) -> Path:
+    """The tests' clips as a bank of other sounds; what the data calls "test" is its "valid"."""
+    root = tmp_path_factory.mktemp("bank")
+    shutil.copytree(DATA, root / "data")
+    table = (root / "data" / "manifest.csv").read_text()
+    (root / "data" / "manifest.csv").write_text(table.replace(",test,", ",valid,"))
+    write_pack(root / "data", root / "pack")
+    return root / "pack"
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Ten files of chirps, one of them broken."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    time = np.arange(RATE) / RATE
+    for i in range(9):
+        chirp = np.sin(2 * np.pi * (3000 + 100 * i) * time + 30 * np.sin(2 * np.pi * 8 * time)) * np.hanning(RATE)
+        soundfile.write(folder / f"robin{i}.wav", 0.3 * chirp, RATE)
+    (folder / "robin9.wav").write_bytes(b"RIFF")
+    return folder
+
+
+@pytest.fixture
+def world(priors, bank, monkeypatch):
+    """The tiny priors in the place of the bundled ones, the tiny bank in that of the package's."""
+    monkeypatch.setattr(library, "bundled", lambda: tuple(priors))
+    monkeypatch.setattr(learning_folder, "bundled", lambda: tuple(priors))
+    return lambda folder, name, out, **options: learning_folder.learn(
+        folder, name, out, **{"settings": FEW, "negatives": bank} | options
+    )
+
+
+def test_a_source_is_learned_reported_and_separated(world, clips: Path, tmp_path: Path, priors) -> None:
+    steps: list[tuple] = []
+    out = tmp_path / "my-prior"
+    report = world(clips, "robin", out, licence="CC0-1.0", progress=lambda *given: steps.append(given))
+    assert [step[:2] for step in steps] == [(i + 1, 6) for i in range(len(steps))]
+    assert len(report["clips"]) == 9
+    assert [item["file"] for item in report["left out"]] == ["robin9.wav"]
+    assert (report["learned from"], report["held out"]) == (7, 2)
+    assert report["selectivity"].keys() == {"speech", "Bark", "Saxophone", "rain"}
+    assert report["read as"].keys() == {"speech", "Bark", "rain"}
+    assert json.loads((out / "robin.report.json").read_text())["sentences"] == report["sentences"]
+    assert "robin9.wav" in (out / "robin.report.txt").read_text()
+
+    prior = SourcePrior.from_pretrained(out)
+    assert prior.labels == ("anything", "Bark", "rain", "robin")
+    assert "robin0.wav | 1.0 | CC0-1.0" in prior.card
+    sounds = SourcePrior.from_pretrained(saved(priors[1], tmp_path / "sounds"))
+    x, sigma = 0.1 * torch.randn(3, 4000), torch.full((3,), 0.1)
+    with torch.no_grad():
+        assert torch.equal(prior.denoiser(x, sigma, torch.arange(3)), sounds.denoiser(x, sigma, torch.arange(3)))
+
+    mixture = soundfile.read(clips / "robin0.wav")[0] + 0.05 * np.random.default_rng(0).normal(size=RATE)
+    result = separate(mixture, RATE, ["robin", "speech", "rain"], prior=out, preset="fast")
+    assert list(result.stems) == ["robin", "speech", "rain"]
+    np.testing.assert_allclose(sum(result.stems.values()) + result.residual, mixture, atol=1e-6)
+
+
+def saved(prior: SourcePrior, folder: Path) -> Path:
+    prior.save_pretrained(folder)
+    return folder
+
+
+def test_the_same_seed_gives_the_same_prior(world, clips: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        world(clips, "robin", tmp_path / name)
+    a, b = (SourcePrior.from_pretrained(tmp_path / name).denoiser.state_dict() for name in ("a", "b"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_it_learns_what_the_class_is_and_stops_by_itself(priors, bank, clips: Path) -> None:
+    pieces = learning_folder.read_folder(clips, RATE).pieces
+    own, held = hold_out(pieces, 0.2, 0)
+    settings = Settings(rank=2, steps=200, check=5, patience=2, batch=4, seconds=0.5, rate=3e-2)
+    result = learning.learn_class(priors[1], "robin", own, held, settings, negatives=bank)
+    losses = dict(result.losses)
+    assert losses[result.best] == min(losses.values())
+    assert losses[result.best] < 0.97 * losses[0]
+    assert result.steps in (200, result.best + 10)
+
+
+def test_an_interruption_leaves_nothing(world, clips: Path, tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world(clips, "robin", tmp_path / "out", progress=interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ["clips"]
+
+
+def test_a_write_that_fails_leaves_what_was_there(world, clips: Path, tmp_path: Path, monkeypatch) -> None:
+    world(clips, "robin", tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(UserError, match="No space left"):
+        world(clips, "owl", tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "out"]
+
+
+def test_a_second_source_and_the_commands_on_what_was_learned(world, clips: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    world(clips, "robin", out, licence="CC-BY-NC-3.0")
+    world(clips, "owl", out)
+    with pytest.raises(UserError, match="knows 'owl' already"):
+        world(clips, "Owl", out)
+    with pytest.raises(UserError, match="leave --base out"):
+        world(clips, "wren", out, base="sounds")
+    list_labels(json=True, prior=[str(out)])
+    rows = {row["label"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows.keys() == {"anything", "Bark", "rain", "robin", "owl", "speech"}
+    assert "no commercial use, as 9 of 9" in rows["robin"]["use"]
+    assert rows["owl"]["licence"] == "not stated"
+    assert SourcePrior.from_pretrained(out).licence == "CC-BY-4.0 AND CC-BY-NC-3.0 AND LicenseRef-not-stated"
+
+    prior_command("rename", [str(out), "robin", "erithacus"])
+    assert (out / "erithacus.report.txt").is_file()
+    assert not (out / "robin.report.txt").exists()
+    prior_command("remove", [str(out), "owl"])
+    assert not (out / "owl.report.json").exists()
+    world(clips, "wren", tmp_path / "other")
+    prior_command("merge", [str(out), str(tmp_path / "other")], out=tmp_path / "both")
+    capsys.readouterr()
+    prior_command("list", [str(tmp_path / "both")])
+    text = capsys.readouterr().out
+    assert "3 labels of sounds, 2 learned" in text
+    assert "erithacus: 9 clips" in text
+    assert {path.name for path in (tmp_path / "both").glob("*.txt")} == {"erithacus.report.txt", "wren.report.txt"}
+    for wrong in (["rename", [str(out)]], ["mend", [str(out)]], ["merge", [str(out), str(out)]]):
+        with pytest.raises(UserError, match="Write it so"):
+            prior_command(*wrong)
+
+
+def test_what_cannot_be_learned_from_or_into(world, clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a prior"):
+        world(clips, "robin", clips)
+    with pytest.raises(UserError, match="knows 'rain' already"):
+        world(clips, "Rain", tmp_path / "out")
+    with pytest.raises(UserError, match="no bundled prior 'birds'"):
+        world(clips, "robin", tmp_path / "out", base="birds")
+    for path in sorted(clips.glob("*.wav"))[1:]:
+        path.unlink()
+    with pytest.raises(UserError, match="at least two clips"):
+        world(clips, "robin", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_held_out_clips_are_other_files_where_there_are_enough() -> None:
+    def pieces(files: int, each: int) -> list[Piece]:
+        return [Piece(f"{i}.wav", np.full(9, i, np.int16)) for i in range(files) for _ in range(each)]
+
+    own, held = hold_out(pieces(10, 3), 0.2, 0)
+    assert len({piece.file for piece in held}) == 2
+    assert not {piece.file for piece in held} & {piece.file for piece in own}
+    own, held = hold_out(pieces(1, 10), 0.2, 0)
+    assert (len(own), len(held)) == (8, 2)
+
+
+def test_sentences_tell_what_is_confused_and_what_to_record() -> None:
+    def row(value: float) -> dict[str, float]:
+        return {"1": value, "2": value, "5": value}
+
+    case = {key: {"snr": 5.0, "gain": 5.0} for key in ("1", "2", "5")}
+    report = {
+        "name": "robin", "clips": [{}] * 4, "seconds": 8.0, "denoising": {"held out": case, "learned from": case},
+        "selectivity": {"speech": row(9), "birds": row(0.5), "rain": row(5)}, "takes": ["birds"],
+        "gives to": ["birds", "Flute"], "not examined": [], "best step": 50, "left out": [], "lowest sample rate": 8000,
+        "licences": {"not stated": 4},
+    }  # fmt: skip
+    text = " ".join(sentences(report))
+    for words in (
+        "very selective", "take parts of birds", "birds and Flute will take", "Record more: 4 clips", "without birds",
+        "8000 Hz", "--licence",
+    ):  # fmt: skip
+        assert words in text
+    report |= {"takes": [], "gives to": [], "clips": [{}] * 20, "seconds": 90.0, "lowest sample rate": 48000,
+               "licences": {"own": 20}}  # fmt: skip
+    assert "not likely to be confused" in " ".join(sentences(report))
+    report["denoising"] = {"held out": case, "learned from": {"1": {"snr": 9.0, "gain": 9.0}}}
+    assert "these recordings rather than the source" in " ".join(sentences(report))
+
+
+@pytest.mark.parametrize(
+    ("licence", "kind"),
+    [
+        ("CC0-1.0", "any"), ("CC-BY-3.0", "any"), ("cc by 4.0", "any"), ("public domain", "any"), ("own", "any"),
+        ("CC-BY-NC-3.0", "non-commercial"), ("freeware, no licence text", "non-commercial"),
+        ("CC-BY-ND-4.0", "unknown"), ("CC-BY-SA-4.0", "unknown"), ("not stated", "unknown"), ("my own", "unknown"),
+    ],
+)  # fmt: skip
+def test_what_a_licence_allows(licence: str, kind: str) -> None:
+    assert kind_of(licence) == kind
+
+
+def test_what_may_be_done_with_weights() -> None:
+    assert use_of({"CC0-1.0": 3}) == "any use, commercial use included"
+    assert use_of({"CC0-1.0": 3, "CC-BY-4.0": 1}).endswith("name the authors")
+    assert use_of({"CC0-1.0": 3, "CC-BY-NC-3.0": 2}) == "no commercial use, as 2 of 5 clips forbid it"
+    assert "1 of 3 clips is unknown" in use_of({"CC0-1.0": 2, "not stated": 1})
+    assert "not known" in use_of({})
+
+
+def test_the_bank_of_the_package_has_every_class_of_the_bundled_priors() -> None:
+    known = {label for prior in library.bundled() for label in prior.labels}
+    train, valid = (read_clips(NEGATIVES, split, "any") for split in ("train", "valid"))
+    assert known - {clip.label for clip in train} <= {"anything", "child_speech", "female_speech", "male_speech"}
+    assert not {clip.path for clip in train} & {clip.path for clip in valid}
+    assert all(kind_of(clip.licence) == "any" for clip in (*train, *valid))
+    credits = (NEGATIVES / "CREDITS.md").read_text()
+    assert credits.count("\n| ") >= len(train) + len(valid)
+    assert sum(path.stat().st_size for path in NEGATIVES.iterdir()) < 4e6
