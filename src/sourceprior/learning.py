@@ -247,13 +247,22 @@ def descend(
     settings: Settings,
     began: float,
     progress: Progress | None = None,
+    optimizers: Sequence[torch.optim.Optimizer] | None = None,
 ) -> tuple[int, int, list[tuple[int, float]]]:
     """Train until held-out examples are denoised no better; the averaged weights of the best look are left.
+
+    Args:
+        row: class of the examples.
+        parameters: what is trained.
+        watch: held-out batches.
+        began: time (monotonic) from which the settings' minutes count.
+        optimizers: of the parameters; by default one AdamW.
 
     Returns:
         steps done, the best one, and (step, held-out loss) of every look.
     """
-    optimizer = torch.optim.AdamW(parameters, lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.0)
+    if optimizers is None:
+        optimizers = [torch.optim.AdamW(parameters, lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.0)]
     average = [p.detach().clone() for p in parameters]
     update = training.average_over(settings.average)
 
@@ -270,13 +279,15 @@ def descend(
     best, kept = losses[0], [a.clone() for a in average]
     limit, step = 60 * settings.minutes, 0
     while step < settings.steps and time.monotonic() - began < limit:
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = settings.rate * min(1.0, (step + 1) / 20)
         loss = losses_of(denoiser, examiner.batch(step, settings.batch), row).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+        for parameter in parameters:
+            parameter.grad = None
         update(average, [p.detach() for p in parameters], step)
         step += 1
         if step % settings.check == 0 or step == settings.steps:
