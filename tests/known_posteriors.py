@@ -91,9 +91,20 @@ class KnownDenoiser(nn.Module):
         return Mixture(y, denoise, len(labels), self.spectrum(label).to(y), noise_std)
 
     def posterior_mean(self, y: Tensor, labels: list[int], noise_std: float = 0.0) -> Tensor:
-        """E[x_k | y] for mixtures y (B, N), by enumeration of the components: (B, K, N)."""
+        """E[x_k | y] for mixtures y (B, N): (B, K, N)."""
+        return self.posterior(y, labels, noise_std)[0]
+
+    def posterior(self, y: Tensor, labels: list[int], noise_std: float = 0.0) -> tuple[Tensor, Tensor]:
+        """E[x_k | y] for mixtures y (B, N), by enumeration of the components: (B, K, N), and E‖x - E[x | y]‖², (B,)."""
+        weights, each, spreads = self.modes(y, labels, noise_std)
+        mean = (weights[:, :, None, None] * each).sum(dim=0)
+        within = (weights * spreads[:, None]).sum(dim=0)
+        return mean, within + (weights * (each - mean).square().sum(dim=(-2, -1))).sum(dim=0)
+
+    def modes(self, y: Tensor, labels: list[int], noise_std: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        """The posterior's components, C of them: probability (C, B), mean (C, B, K, N), total variance (C,)."""
         a = mdct(y)
-        log_ps, means = [], []
+        log_ps, means, spreads = [], [], []
         for chosen in itertools.product(range(self.variance.shape[1]), repeat=len(labels)):
             v = torch.stack([self.variance[l, c] for l, c in zip(labels, chosen, strict=True)]).to(a)
             mu = torch.stack([self.mean[l, c] for l, c in zip(labels, chosen, strict=True)]).to(a)
@@ -102,8 +113,8 @@ class KnownDenoiser(nn.Module):
             log_w = sum(math.log(self.weight[l, c]) for l, c in zip(labels, chosen, strict=True))
             log_ps.append(log_w - 0.5 * (left**2 / total + total.log()).sum(dim=(-2, -1)))
             means.append(imdct(mu + v / total * left[:, None]))
-        weights = torch.stack(log_ps).softmax(dim=0)
-        return (weights[:, :, None, None] * torch.stack(means)).sum(dim=0)
+            spreads.append((v - v**2 / total).sum())
+        return torch.stack(log_ps).softmax(dim=0), torch.stack(means), torch.stack(spreads)
 
 
 def gaussian(frames: int = 32, num_labels: int = 2, seed: int = 0, rms: float = 0.08) -> KnownDenoiser:

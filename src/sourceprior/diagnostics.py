@@ -79,7 +79,7 @@ class Trace:
         if self.mixture is not None:
             self.error.append(torch.linalg.vector_norm(self.mixture - step.clean.sum(dim=1), dim=-1))
         if self.references is not None:
-            self.si_sdr.append(_si_sdr(step.clean, self.references))
+            self.si_sdr.append(si_sdr(step.clean, self.references))
         if step.t in self.keep:
             self.states[step.t] = step.clean
 
@@ -89,7 +89,13 @@ class Trace:
         return {"t": self.t} | {name: [value.tolist() for value in getattr(self, name)] for name in series}
 
 
-def _si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
+def conflicts(trace: Trace) -> Tensor:
+    """Shares of the steps per source, (2, K): prior against guidance (bound > 0); and guidance too weak (bound > γ)."""
+    bound, gamma = (torch.stack(series)[:, 0].cpu() for series in (trace.bound, trace.gamma))
+    return torch.stack([(bound > 0).float().mean(0), (bound > gamma).float().mean(0)])
+
+
+def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
     """SI-SDR in dB of (..., N): as in `metrics`, on the tensors' own device."""
     scale = (estimate * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True).clamp_min(1e-12)
     wanted = scale * target

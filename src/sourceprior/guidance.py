@@ -36,9 +36,14 @@ def smooth_max(a: float, b: float, sharpness: float) -> float:
     return max(a, b) + math.log1p(math.exp(-sharpness * abs(a - b))) / sharpness
 
 
-def dps(gradient: Tensor, t: int, process: VP, *, step: float) -> Tensor:
-    """A constant times the gradient (Chung et al. 2023)."""
-    return step * gradient
+def dps(gradient: Tensor, t: int, process: VP, *, step: float | None = None) -> Tensor:
+    """A constant times the gradient (Chung et al. 2023).
+
+    Args:
+        step: the constant, which the paper does not give. By default 1 / (2 K): a step down ‖y - Σ x̂_k‖² moves each of
+            the K sources by 2 · step times the residual, and this one takes it away where x̂_0 follows the state.
+    """
+    return (1 / (2 * gradient.shape[-2]) if step is None else step) * gradient
 
 
 def dsg(gradient: Tensor, t: int, process: VP, *, std_scale: float = 1.0, norm: Norm = "joint") -> Tensor:
@@ -81,7 +86,7 @@ def cqt_diff(gradient: Tensor, t: int, process: VP, *, step: float = 0.001) -> T
 def rule(
     name: str,
     *,
-    dps_step: float = 0.25,
+    dps_step: float | None = None,
     std_scale: float = 1.0,
     floor: float = 0.002,
     sharpness: float = 1e3,

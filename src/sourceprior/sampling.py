@@ -88,6 +88,7 @@ PRESETS = {
     "best": Settings(steps=16, candidates=4, sigma_max=4.0, options=NEAR_THE_MEAN),
     "sample": Settings(),
     "paper": Settings(steps=200, candidates=1, solver="gradient"),
+    "msdm": Settings(steps=150, candidates=1, solver="dirac"),
     "released": Settings(steps=200, candidates=1, solver="gradient", form="released"),
 }
 PAPER_SOLVERS = ("gradient", "analytical")
@@ -102,6 +103,8 @@ def settings_of(preset: str, **changes: Any) -> Settings:
         raise UserError(f"There is no preset {preset!r}; choose {alternatives(list(PRESETS))}.")
     if changes.get("solver") in PAPER_SOLVERS and PRESETS[preset].solver not in PAPER_SOLVERS:
         preset = "paper"
+    if changes.get("solver") == "dirac" and PRESETS[preset].solver != "dirac":
+        preset = "msdm"
     given = {name: value for name, value in changes.items() if value is not None}
     chosen = PRESETS[preset]
     # A preset's options are its solver's own; what the user gives wins over them.
@@ -184,7 +187,7 @@ def solve(
                 generators=[generator(seed)],
                 callback=progress,
             )[0]
-        return stems.cpu() / gain, torch.zeros(len(sources))
+        return finite(stems, settings.solver).cpu() / gain, torch.zeros(len(sources))
 
     with torch.no_grad():
         (answer,) = candidates.run(
@@ -197,7 +200,14 @@ def solve(
             callback=progress,
             **options,
         )
-    return answer.stems.cpu() / gain, answer.spread.cpu()
+    return finite(answer.stems, settings.solver).cpu() / gain, answer.spread.cpu()
+
+
+def finite(stems: Tensor, solver: str) -> Tensor:
+    """The stems. Raises UserError where the solver's options made it diverge."""
+    if not bool(stems.isfinite().all()):
+        raise UserError(f"The solver {solver} diverged with these options: choose shorter steps, or more of them.")
+    return stems
 
 
 def generator(seed: int) -> torch.Generator:

@@ -7,7 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-RULES = ("DPS", "DSG", "hybrid")
+RULES: dict[str, dict[str, Any]] = {
+    "DPS": {"guidance": "dps"},
+    "DSG": {"guidance": "dsg"},
+    "hybrid from noise": {"guidance": "hybrid", "from_noise": True},
+    "hybrid": {"guidance": "hybrid"},
+}
+"""The settings of the paper's Figure 2, and the start from noise of its Table 4, which --from-noise adds."""
 
 
 def diagnose(
@@ -17,6 +23,7 @@ def diagnose(
     reference: Annotated[
         list[Path] | None, typer.Option("--reference", help="True source, in the order of -s; for SI-SDR.")
     ] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Look at its first seconds only.")] = None,
     preset: Annotated[str, typer.Option(help="paper or released.")] = "paper",
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Steps of the process.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same run.")] = 0,
@@ -25,9 +32,15 @@ def diagnose(
     ] = 1.0,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="Folder or hub name; once per prior.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    from_noise: Annotated[
+        bool, typer.Option("--from-noise", help="Run hybrid from noise, too, not only from the mixture.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
-    """Show per step where guidance and prior pull against each other, for DPS, DSG and hybrid guidance."""
+    """Show per step where guidance and prior pull against each other, for DPS, DSG and hybrid guidance.
+
+    Writes figure2.png, figure3.png, stems.png, the stems of every setting, table.md and diagnostics.json.
+    """
     import json
     from dataclasses import replace
 
@@ -36,8 +49,8 @@ def diagnose(
 
     from sourceprior import audio
     from sourceprior.conditioning import guided
-    from sourceprior.diagnostic_plots import figure_2, figure_3
-    from sourceprior.diagnostics import Trace, gamma_schedules
+    from sourceprior.diagnostic_plots import figure_2, figure_3, side_by_side
+    from sourceprior.diagnostics import Trace, conflicts, gamma_schedules, si_sdr
     from sourceprior.errors import UserError
     from sourceprior.fullband import downmix
     from sourceprior.labels import find
@@ -49,6 +62,7 @@ def diagnose(
     from sourceprior.sampling import find_device
     from sourceprior.schedules import vp_linear
     from sourceprior.separation import make_folder
+    from sourceprior.vp import frozen
 
     make_folder(out)
     sources = find(source, load_priors(prior or None))
@@ -59,6 +73,7 @@ def diagnose(
     def mono(path: Path) -> Any:
         recording = audio.read(path)
         mid = downmix(recording.samples)
+        mid = mid if seconds is None else mid[:, : round(seconds * recording.sample_rate)]
         length = max(1, round(mid.shape[1] * rate / recording.sample_rate))
         wave = audio.resample(mid, recording.sample_rate, rate, length)[0]
         return torch.from_numpy(np.ascontiguousarray(wave)).float()[None]
@@ -78,24 +93,42 @@ def diagnose(
     network = guided(joint(sources, place), sources, label_scale, place)
     problem = Mixture(y, lambda x, sigma: network(scale * x, scale * sigma) / scale, len(sources))
 
-    traces = {}
-    for rule in RULES:
-        run = recipe(preset, rule, steps=steps)
+    traces, stems = {}, {}
+    for rule, options in RULES.items():
+        if options.get("from_noise") and not from_noise:
+            continue
+        run = recipe(preset, steps=steps, **options)
         total = len(run.process())
-        keep = tuple(sorted({0, total // 4, total // 2, 3 * total // 4, total - 1}))
+        keep = tuple(sorted({0, total // 4, total // 2, 3 * total // 4}))
         traces[rule] = Trace(run.process(), references=true, mixture=y, keep=keep)
-        with progress_bar(f"{rule} guidance", quiet) as bar, torch.no_grad():
-            run(problem, generators=seeded(1, seed), trace=traces[rule], callback=lambda i, n, *_, b=bar: b(i + 1, n))
+        with progress_bar(rule, quiet) as bar, torch.no_grad(), frozen(s.prior.denoiser for s in sources):
+            hooks = {"trace": traces[rule], "callback": lambda i, n, *_, b=bar: b(i + 1, n)}
+            stems[rule] = run(problem, generators=seeded(1, seed), **hooks)[0]
+        for k, own in enumerate(sources):
+            folder = make_folder(out / rule.replace(" ", "_"))
+            wave = (stems[rule][k] / gain).cpu().numpy()
+            audio.write(folder / f"{own.name}.wav", wave[None], rate, audio.FileFormat("WAV", "FLOAT"))
+
     names = [s.name for s in sources]
-    figure_2(traces, names, rate, out / "figure2.png")
-    options = {"std_scale": 0.09} if preset == "released" else {}
-    figure_3(gamma_schedules(vp_linear(steps), **options), out / "figure3.png")
-    report = {"sources": names, "preset": preset, "steps": steps, "seed": seed}
+    report = {"sources": names, "preset": preset, "steps": steps, "seed": seed, "label_scale": label_scale}
     report |= {rule: replace(trace, states={}).table() for rule, trace in traces.items()}
     (out / "diagnostics.json").write_text(json.dumps(report) + "\n")
+    scores = None if true is None else {rule: si_sdr(own, true[0]).tolist() for rule, own in stems.items()}
+    notes = None if scores is None else {rule: [f"{dB:.1f} dB" for dB in row] for rule, row in scores.items()}
+    figure_2(traces, names, rate, out / "figure2.png")
+    figure_3(gamma_schedules(vp_linear(steps), std_scale=0.09 if preset == "released" else 1.0), out / "figure3.png")
+    side_by_side(stems, y[0], names, rate, out / "stems.png", None if true is None else true[0], notes)
+
+    quality = [] if scores is None else [*(f"SI-SDR of {name}, dB" for name in names), "mean, dB"]
+    lines = [["setting", *quality, "y - Σ x, dB of y", "conflict", "lost"]]
+    for rule, trace in traces.items():
+        left = 20 * torch.log10((y[0] - stems[rule].sum(0)).norm() / y.norm())
+        values = [] if scores is None else [f"{dB:.1f}" for dB in (*scores[rule], np.mean(scores[rule]))]
+        shares = [" / ".join(f"{float(share):.0%}" for share in row) for row in conflicts(trace)]
+        lines.append([rule, *values, f"{float(left):.1f}", *shares])
+    lines.insert(1, ["---"] * len(lines[0]))
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    (out / "table.md").write_text(table + "\n")
     if not quiet:
-        for rule, trace in traces.items():
-            conflicts = torch.stack(trace.bound)[:, 0] > 0
-            share, error = float(conflicts.float().mean()), float(trace.error[-1])
-            print(f"{rule:7} conflict in {share:5.1%} of the steps; error {error:.3g}")
-        print(f"written to {out}")
+        print(f"{table}\nwritten to {out}; conflict: steps in which the bound of a source is positive, lost: in which")
+        print("it is above the strength of the guidance (paper, eq. 9)")

@@ -51,7 +51,7 @@ def gradient(
     trace: Callable[[Step], None] | None = None,
     guidance: str | Rule = "hybrid",
     loss: ReconstructionLoss | None = None,
-    dps_step: float = 0.25,
+    dps_step: float | None = None,
     std_scale: float = 1.0,
     floor: float = 0.002,
     sharpness: float = 1e3,
@@ -71,8 +71,7 @@ def gradient(
         trace: called with a `Step`: every quantity of a step, for diagnostics.
         guidance: "hybrid", "dsg", "dps" or "cqt", or a function as in `guidance`.
         loss: the reconstruction loss; the paper's by default.
-        dps_step: DPS's constant. The paper does not give it; 0.25 is the largest that solves for two sources at once
-            (the gradient of ‖y - x̂_1 - x̂_2‖² is -2 r for each of them).
+        dps_step: DPS's constant, which the paper does not give; 1 / (2 K) by default, see `guidance.dps`.
         std_scale, floor, sharpness, norm: constants of DSG and hybrid, see `guidance`.
         clip: clamp x̂_0 to ± this before it is used: no gradient passes where it clips.
         guide_last: guide the last step too, after which nothing is denoised any more.
