@@ -10,7 +10,21 @@ import pytest
 from sourceprior.datasets import read_manifest
 from sourceprior.errors import UserError
 from sourceprior.metrics import si_sdr
-from sourceprior.mixtures import LEVELS, TASKS, active_span, draw, mix, read_list, render, usable_labels, write_list
+from sourceprior.mixtures import (
+    LEVELS,
+    SPEECH_AS,
+    TASKS,
+    Drawer,
+    active_part,
+    active_span,
+    draw,
+    labels_to_draw,
+    mix,
+    read_list,
+    render,
+    usable_labels,
+    write_list,
+)
 
 DATA = Path(__file__).parent / "data"
 
@@ -43,14 +57,59 @@ def test_levels_overlap_and_sources(task, clips):
         np.testing.assert_allclose(mix(sources), sources.sum(0), atol=1e-6)
 
 
-def test_levels_fill_their_range_and_unprocessed_mixtures_lie_at_theory(clips):
-    for task, theory in [("speech_sound", 0.0), ("three_sounds", -3.1)]:
-        specs = draw(task, 40, clips, DATA)
+@pytest.mark.parametrize("speech_as", SPEECH_AS)
+def test_levels_fill_their_range_and_unprocessed_mixtures_lie_at_theory(clips, speech_as):
+    for task, (speakers, sounds) in TASKS.items():
+        theory = 0.0 if speakers + sounds == 2 else -3.1
+        specs = draw(task, 40, clips, DATA, speech_as=speech_as, seconds=2.0)
         levels = [source.level_db for spec in specs for source in spec.sources]
         assert min(levels) < LEVELS[0] + 0.5
         assert max(levels) > LEVELS[1] - 0.5
         unprocessed = [si_sdr(mix(x), x).mean() for x in (render(spec, DATA) for spec in specs)]
         assert np.mean(unprocessed) == pytest.approx(theory, abs=0.3)
+
+
+@pytest.mark.parametrize("seconds", [2.0, 4.0])
+def test_single_utterances_are_placed_at_random_as_sounds_are(clips, seconds):
+    onsets = []
+    for spec in draw("two_speech", 12, clips, DATA, seconds=seconds, speech_as="single"):
+        sources = render(spec, DATA)
+        assert sources.shape == (2, round(seconds * 16000))
+        spans = [active_span(source) for source in sources]
+        (a, b), (c, d) = spans
+        assert min(b, d) - max(a, c) >= 0.5 * min(b - a, d - c)
+        onsets += [source.pieces[0].at - source.pieces[0].start for source in spec.sources]
+        assert [len(source.pieces) for source in spec.sources] == [1, 1]
+    # All utterances are shorter than 4 s and nearly all are longer than 2 s minus a bit: all kinds of offsets come up.
+    assert len(set(onsets)) > 18
+    assert max(onsets) - min(onsets) > 0.1 * 16000
+
+
+def test_level_of_the_active_part(clips):
+    whole, active = (draw("speech_sound", 6, clips, DATA, level_of=kind) for kind in ("whole", "active"))
+    for a, b in zip(whole, active, strict=True):
+        assert [source.pieces for source in a.sources] == [source.pieces for source in b.sources]
+        for source, wave in zip(b.sources, render(b, DATA), strict=True):
+            heard = active_part(wave).astype(np.float64)
+            assert 10 * np.log10((heard**2).mean()) == pytest.approx(source.level_db, abs=1e-3)
+            assert LEVELS[0] <= source.level_db <= LEVELS[1]
+    assert [s.gain for m in whole for s in m.sources] != [s.gain for m in active for s in m.sources]
+    assert len(active_part(np.zeros(500))) == 500
+
+
+def test_signals_to_train_on_are_those_of_the_list(clips):
+    for speech_as in SPEECH_AS:
+        drawer = Drawer("speech_two_sounds", clips, DATA, seconds=1.0, speech_as=speech_as)
+        for index in (0, 7):
+            np.testing.assert_array_equal(drawer.sources(5, index), render(drawer.spec(5, index), DATA))
+
+
+def test_four_hundred_different_mixtures(clips):
+    specs = draw("speech_sound", 400, clips, DATA, seconds=2.0, speech_as="single")
+    assert [spec.index for spec in specs] == list(range(400))
+    assert len({spec.sources for spec in specs}) == 400
+    assert labels_to_draw(DATA, "test", None, minimum=2) == ["Bark", "Saxophone", "rain"]
+    assert labels_to_draw(DATA, "test", {"rain"}) == []
 
 
 def test_the_same_list_every_time_and_longer_lists_begin_alike(clips):
@@ -85,6 +144,10 @@ def test_labels_and_tasks_are_checked(clips, tmp_path):
     assert usable_labels(clips, 2) == ["Bark", "Saxophone", "rain"]
     assert usable_labels(clips, 3) == []
     assert usable_labels(clips, 2, known=["rain", "siren"]) == ["rain"]
+    with pytest.raises(UserError, match="no level 'loud'; choose whole or active"):
+        draw("two_sounds", 1, clips, DATA, level_of="loud")
+    with pytest.raises(UserError, match="no form of speech 'sung'"):
+        draw("two_sounds", 1, clips, DATA, speech_as="sung")
     with pytest.raises(UserError, match="no task 'choir'"):
         draw("choir", 1, clips, DATA)
     with pytest.raises(UserError, match="2 sound classes"):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sourceprior.datasets import SPEECH, Clip, read_clip
+from sourceprior.datasets import SPEECH, Clip, read_clip, read_manifest
 from sourceprior.errors import UserError, alternatives
 
 TASKS = {
@@ -28,6 +28,11 @@ TASKS = {
 
 LEVELS = (-25.0, -20.0)
 """Range of a source's RMS over the whole mixture's length, dB full scale."""
+LEVEL_OF = ("whole", "active")
+"""What a level is the RMS of: the whole mixture's length, silence included (the paper), or a source's active part."""
+SPEECH_AS = ("joined", "single")
+"""How a speaker fills a mixture: with utterances until it is full, or with one utterance, cropped or placed at random
+like a sound (the paper)."""
 
 _FULL_SCALE = 32768.0
 _BLOCK = 160
@@ -46,7 +51,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class PlacedSource:
-    """One source: pieces that do not overlap, times a gain that brings their RMS over the mixture to level_db."""
+    """One source: pieces that do not overlap, times a gain that brings their RMS to level_db, see LEVEL_OF."""
 
     label: str
     pieces: tuple[Piece, ...]
@@ -64,6 +69,7 @@ class MixtureSpec:
     samples: int
     sample_rate: int
     sources: tuple[PlacedSource, ...]
+    level_of: str = "whole"
 
     @property
     def labels(self) -> list[str]:
@@ -80,6 +86,24 @@ def usable_labels(clips: Sequence[Clip], minimum: int, known: Collection[str] | 
     return sorted(label for label, n in counts.items() if n >= minimum and (known is None or label in known))
 
 
+def labels_to_draw(
+    root: str | Path,
+    split: str,
+    known: Collection[str] | None = None,
+    licence: str = "commercial",
+    minimum: int | None = None,
+) -> list[str]:
+    """Sound classes of a split that a benchmark draws from: with enough clips, and known.
+
+    Args:
+        known: labels of the priors; None for those of the train split, which a baseline could have learned.
+        minimum: clips a class must have; by default 4 in the split "test", 2 in others.
+    """
+    if known is None:
+        known = {clip.label for clip in read_manifest(root, "train", licence)}
+    return usable_labels(read_manifest(root, split, licence), minimum or (4 if split == "test" else 2), known)
+
+
 def draw(
     task: str,
     count: int,
@@ -90,38 +114,97 @@ def draw(
     seed: int = 0,
     seconds: float = 4.0,
     sample_rate: int = 16000,
+    level_of: str = "whole",
+    speech_as: str = "joined",
 ) -> list[MixtureSpec]:
     """A list of `count` mixtures; mixture i depends on the seed and i only, so that longer lists begin alike.
 
-    Every source's RMS over the whole length is uniform in LEVELS. A sound longer than the mixture is cropped, a
-    shorter one placed at random; a speaker's utterances are joined in random order and cropped. Sources overlap for at
-    least half of the shorter one, measured between the first and the last 10 ms within 40 dB of their loudest.
+    Every source's RMS is uniform in LEVELS. A sound longer than the mixture is cropped, a shorter one placed at random;
+    a speaker's utterances are joined in random order and cropped, or one of them is treated as a sound is. Sources
+    overlap for at least half of the shorter one, measured between the first and the last 10 ms within 40 dB of their
+    loudest.
 
     Args:
         task: one of TASKS.
         clips: from one split; sounds are drawn by class first, then by clip.
         root: folder that the clips' paths are written relative to.
         labels: sound classes to draw from; None for all.
+        level_of: one of LEVEL_OF; the same clips are drawn for both.
+        speech_as: one of SPEECH_AS.
 
     Raises:
-        UserError: unknown task, or too few classes or speakers.
+        UserError: an unknown task or option, or too few classes or speakers.
     """
-    if task not in TASKS:
-        raise UserError(f"There is no task {task!r}; choose {alternatives(list(TASKS))}.")
-    shop = _Shop(clips, Path(root), labels, sample_rate)
-    speakers, sounds = TASKS[task]
-    if len(shop.speakers) < speakers or len(shop.sounds) < sounds:
-        raise UserError(
-            f"Task {task} needs {speakers} speakers and {sounds} sound classes; "
-            f"the clips have {len(shop.speakers)} and {len(shop.sounds)}."
-        )
-    samples = round(seconds * sample_rate)
-    return [
-        MixtureSpec(
-            task, seed, i, samples, sample_rate, _draw_sources(shop, speakers, sounds, samples, f"{task}/{seed}/{i}")
-        )
-        for i in range(count)
-    ]
+    drawer = Drawer(task, clips, root, labels, seconds, sample_rate, level_of, speech_as)
+    return [drawer.spec(seed, i) for i in range(count)]
+
+
+class Drawer:
+    """Draws the mixtures of one task, as lists or, for training, as signals; arguments as for `draw`.
+
+    Raises:
+        UserError: an unknown task or option, or too few classes or speakers.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        clips: Sequence[Clip],
+        root: str | Path,
+        labels: Sequence[str] | None = None,
+        seconds: float = 4.0,
+        sample_rate: int = 16000,
+        level_of: str = "whole",
+        speech_as: str = "joined",
+    ) -> None:
+        for what, name, known in [
+            ("task", task, TASKS),
+            ("level", level_of, LEVEL_OF),
+            ("form of speech", speech_as, SPEECH_AS),
+        ]:
+            if name not in known:
+                raise UserError(f"There is no {what} {name!r}; choose {alternatives(list(known))}.")
+        self.task, self.sample_rate, self.level_of, self.speech_as = task, sample_rate, level_of, speech_as
+        self.samples = round(seconds * sample_rate)
+        self.shop = _Shop(clips, Path(root), labels, sample_rate)
+        speakers, sounds = TASKS[task]
+        if len(self.shop.speakers) < speakers or len(self.shop.sounds) < sounds:
+            raise UserError(
+                f"Task {task} needs {speakers} speakers and {sounds} sound classes; "
+                f"the clips have {len(self.shop.speakers)} and {len(self.shop.sounds)}."
+            )
+
+    def spec(self, seed: int, index: int) -> MixtureSpec:
+        """Mixture `index` of the list of a seed."""
+        placed = tuple(source for source, _ in self._draw(f"{self.task}/{seed}/{index}"))
+        return MixtureSpec(self.task, seed, index, self.samples, self.sample_rate, placed, self.level_of)
+
+    def sources(self, seed: int, index: int) -> NDArray[np.float32]:
+        """What `render` makes of that mixture, `(K, N)`, from clips that are in memory."""
+        return np.stack(
+            [(wave * (source.gain / _FULL_SCALE)).astype(np.float32) for source, wave in self._draw(
+                f"{self.task}/{seed}/{index}"
+            )]
+        )  # fmt: skip
+
+    def _draw(self, key: str) -> list[tuple[PlacedSource, NDArray[np.int64]]]:
+        # A generator seeded by text draws the same numbers in every version and on every machine.
+        rng = random.Random(key)
+        shop, (speakers, sounds) = self.shop, TASKS[self.task]
+        voice = _speech if self.speech_as == "joined" else _sound
+        for _ in range(_TRIES):
+            drawn = [
+                (SPEECH, voice(shop, shop.speakers[name], self.samples, rng))
+                for name in _some(shop.speakers, speakers, rng)
+            ]
+            drawn += [
+                (label, _sound(shop, shop.sounds[label], self.samples, rng))
+                for label in _some(shop.sounds, sounds, rng)
+            ]
+            waves = [wave for _, (_, wave) in drawn]
+            if all(wave.any() for wave in waves) and _overlapping(waves):
+                return [(_levelled(label, pieces, wave, self.level_of, rng), wave) for label, (pieces, wave) in drawn]
+        raise UserError("No overlapping sources were found: the clips are too short or silent.")
 
 
 def render(spec: MixtureSpec, root: str | Path) -> NDArray[np.float32]:
@@ -202,20 +285,6 @@ class _Shop:
         return Piece(clip.path.relative_to(self.root).as_posix(), start, stop, at)
 
 
-def _draw_sources(shop: _Shop, speakers: int, sounds: int, samples: int, key: str) -> tuple[PlacedSource, ...]:
-    # A generator seeded by text draws the same numbers in every version and on every machine.
-    rng = random.Random(key)
-    for _ in range(_TRIES):
-        drawn = [
-            (SPEECH, _speech(shop, shop.speakers[name], samples, rng)) for name in _some(shop.speakers, speakers, rng)
-        ]
-        drawn += [(label, _sound(shop, shop.sounds[label], samples, rng)) for label in _some(shop.sounds, sounds, rng)]
-        waves = [wave for _, (_, wave) in drawn]
-        if all(wave.any() for wave in waves) and _overlapping(waves):
-            return tuple(_levelled(label, pieces, wave, rng) for label, (pieces, wave) in drawn)
-    raise UserError("No overlapping sources were found: the clips are too short or silent.")
-
-
 def _some(names: Iterable[str], count: int, rng: random.Random) -> list[str]:
     """`count` different names."""
     left = list(names)
@@ -273,10 +342,13 @@ def _assembled(
     return tuple(shop.piece(*cut) for cut in cuts), wave
 
 
-def _levelled(label: str, pieces: tuple[Piece, ...], wave: NDArray[np.int64], rng: random.Random) -> PlacedSource:
+def _levelled(
+    label: str, pieces: tuple[Piece, ...], wave: NDArray[np.int64], level_of: str, rng: random.Random
+) -> PlacedSource:
     level = round(LEVELS[0] + (LEVELS[1] - LEVELS[0]) * rng.random(), 3)
+    heard = wave if level_of == "whole" else active_part(wave)
     # Rounded, as the last bit of a power may differ between machines.
-    gain = float(f"{10 ** (level / 20) / _power(wave) ** 0.5:.9g}")
+    gain = float(f"{10 ** (level / 20) / _power(heard) ** 0.5:.9g}")
     return PlacedSource(label, pieces, gain, level)
 
 
@@ -285,12 +357,22 @@ def _power(wave: NDArray[np.integer]) -> float:
     return int((wave.astype(np.int64) ** 2).sum()) / len(wave) / _FULL_SCALE**2
 
 
+def active_part(wave: NDArray) -> NDArray:
+    """The 10 ms blocks (at 16 kHz) of a wave `(N,)` within 40 dB of the loudest, joined; all of a silent one."""
+    blocks = np.pad(wave, (0, -len(wave) % _BLOCK)).reshape(-1, _BLOCK)
+    return blocks[_active(wave)].ravel() if np.any(wave) else wave
+
+
 def active_span(wave: NDArray) -> tuple[int, int]:
     """First and last + 1 sample of the 10 ms blocks (at 16 kHz) within 40 dB of the loudest; (0, 0) for silence."""
-    blocks = np.pad(np.asarray(wave, np.float64), (0, -len(wave) % _BLOCK)).reshape(-1, _BLOCK)
-    energy = (blocks**2).sum(1)
-    active = np.flatnonzero((energy >= 1e-4 * energy.max()) & (energy > 0))
+    active = np.flatnonzero(_active(wave))
     return (int(active[0]) * _BLOCK, min(len(wave), int(active[-1] + 1) * _BLOCK)) if len(active) else (0, 0)
+
+
+def _active(wave: NDArray) -> NDArray[np.bool_]:
+    """Which blocks are within 40 dB of the loudest."""
+    energy = (np.pad(np.asarray(wave, np.float64), (0, -len(wave) % _BLOCK)).reshape(-1, _BLOCK) ** 2).sum(1)
+    return (energy >= 1e-4 * energy.max()) & (energy > 0)
 
 
 def _overlapping(waves: Sequence[NDArray]) -> bool:

@@ -12,7 +12,10 @@ import torch
 from sourceprior.baselines import nmf, wiener
 from sourceprior.datasets import Clip
 from sourceprior.evaluation import Separator
+from sourceprior.labels import find
 from sourceprior.library import PriorLike, load_priors
+from sourceprior.priors import SourcePrior
+from sourceprior.sampling import Settings, find_device, solve
 
 BASELINES = ("unprocessed", "wiener", "nmf")
 """Names beside those of the solvers."""
@@ -27,6 +30,17 @@ def with_priors(priors: Sequence[PriorLike] | None = None, **options: Any) -> Se
     def run(mixture: np.ndarray, sample_rate: int, labels: Sequence[str], seed: int) -> np.ndarray:
         result = separate(mixture, sample_rate, labels, prior=loaded, seed=seed, **options)
         return np.stack(list(result.stems.values()))
+
+    return run
+
+
+def solving(priors: Sequence[SourcePrior], settings: Settings, device: str = "auto") -> Separator:
+    """The solver alone, at the priors' rate: `sampling.solve`, without what `separate` does for files and reports."""
+    place = find_device(device)
+
+    def run(mixture: np.ndarray, _sample_rate: int, labels: Sequence[str], seed: int) -> np.ndarray:
+        sources = find(labels, priors)
+        return solve(torch.from_numpy(mixture), sources, settings, seed=seed, device=place)[0].numpy()
 
     return run
 

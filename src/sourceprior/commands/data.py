@@ -1,4 +1,4 @@
-"""`sourceprior data pack`: a training set in a form that travels."""
+"""`sourceprior data vctk ROOT -o OUT`: data sets as they come into one manifest; `data pack`: one that travels."""
 
 from __future__ import annotations
 
@@ -7,23 +7,89 @@ from typing import Annotated
 
 import typer
 
+LAYOUTS = ("vctk", "fsdkaggle2018", "folder", "manifest")
+
 
 def data(
-    action: Annotated[str, typer.Argument(help="pack: one Ogg Opus file per split and an index, for `train --data`.")],
-    folder: Annotated[Path, typer.Option("--data", help="Folder with manifest.csv and the clips it lists.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the pack.")],
-    split: Annotated[list[str] | None, typer.Option(help="A split to pack; once per split (train, valid).")] = None,
-    licence: Annotated[str, typer.Option(help="commercial (CC0, CC-BY, MIT, public domain) or any.")] = "commercial",
-    kbps: Annotated[float, typer.Option(help="Bit rate in kbit/s, 6 to 256.")] = 24.0,
+    action: Annotated[
+        str, typer.Argument(help="vctk, fsdkaggle2018, folder or manifest: the layout of ROOT; or pack.")
+    ],
+    root: Annotated[
+        Path | None, typer.Argument(help="The data set's folder, or a manifest file; not for pack.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--data", help="pack: folder with manifest.csv and the clips it lists.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder of the manifest and the copies, or of the pack.")
+    ] = None,
+    rate: Annotated[int, typer.Option(min=8000, max=48000, help="Sample rate of the copies, Hz.")] = 16000,
+    mic: Annotated[int, typer.Option(help="vctk: microphone 1 or 2.")] = 1,
+    kind: Annotated[str, typer.Option(help="folder: sound (a folder per class) or speech (per speaker).")] = "sound",
+    test: Annotated[float, typer.Option(help="folder: share of the recordings for the test split.")] = 0.1,
+    valid: Annotated[float, typer.Option(help="folder: share for the valid split.")] = 0.1,
+    split: Annotated[
+        list[str] | None, typer.Option(help="pack: a split to pack; once per split (train, valid).")
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(help="pack: commercial (CC0, CC-BY, MIT, public domain) or any. folder: the clips' own licence."),
+    ] = None,
+    kbps: Annotated[float, typer.Option(help="pack: bit rate in kbit/s, 6 to 256.")] = 24.0,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
-    """Pack the clips of a manifest into one Ogg Opus file per split, to train from on another machine."""
-    from sourceprior.errors import UserError
+    """Turn a data set into a manifest with copies at one sample rate, or pack a manifest's clips to train elsewhere."""
+    from sourceprior.errors import UserError, alternatives
+
+    if action not in (*LAYOUTS, "pack"):
+        raise UserError(f"`sourceprior data` knows {alternatives([*LAYOUTS, 'pack'])}, not '{action}'.")
+    if out is None:
+        raise UserError(f"Say where to write: sourceprior data {action} ... -o OUT.")
+    if action == "pack":
+        if folder is None:
+            raise UserError("Say what to pack: sourceprior data pack --data DIR -o OUT.")
+        _pack(folder, out, split, licence or "commercial", kbps, quiet)
+        return
+    if root is None:
+        raise UserError(f"Say where the data set is: sourceprior data {action} ROOT -o OUT.")
+    _build(action, root, out, rate, mic, kind, licence or "own", test, valid, quiet)
+
+
+def _build(
+    layout: str, root: Path, out: Path, rate: int, mic: int, kind: str, licence: str, test: float, valid: float,
+    quiet: bool,
+) -> None:  # fmt: skip
+    from sourceprior.corpora.build import build
+    from sourceprior.corpora.folder import folder
+    from sourceprior.corpora.fsdkaggle2018 import fsdkaggle2018
+    from sourceprior.corpora.manifest import manifest
+    from sourceprior.corpora.vctk import vctk
+    from sourceprior.progress import progress_bar
+    from sourceprior.separation import make_folder
+
+    found = {
+        "vctk": lambda: vctk(root, mic),
+        "fsdkaggle2018": lambda: fsdkaggle2018(root),
+        "folder": lambda: folder(root, kind, licence, test, valid),
+        "manifest": lambda: manifest(root),
+    }[layout]()
+    make_folder(out)
+    with progress_bar("Copying", quiet) as callback:
+        built = build(found, out, rate, callback)
+    for split in ("train", "valid", "test"):
+        if built.clips[split]:
+            labels = len({entry.label for entry in found.entries if entry.split == split})
+            print(f"{split}: {built.clips[split]} clips, {built.hours[split]:.2f} h, {labels} classes or speakers")
+    for reason, count in built.skipped.items():
+        if count:
+            print(f"left out: {count} {reason}")
+    print(f"{out / 'manifest.csv'}: {built.made} copies made, {built.kept} kept")
+
+
+def _pack(folder: Path, out: Path, split: list[str] | None, licence: str, kbps: float, quiet: bool) -> None:
     from sourceprior.packs import read_clips, write_pack
     from sourceprior.progress import progress_bar
 
-    if action != "pack":
-        raise UserError(f"`sourceprior data` knows pack, not '{action}'.")
     splits = list(dict.fromkeys(split or ["train", "valid"]))
     with progress_bar("Packing", quiet) as callback:
         size = write_pack(folder, out, splits, licence, kbps, progress=callback)

@@ -63,9 +63,7 @@ def evaluate(
     else:
         clips = read_manifest(data, split, licence)
         known = {label for p in priors for label in p.labels} if priors else None
-        if known is None:
-            known = {clip.label for clip in read_manifest(data, "train", licence)}
-        labels = lists.usable_labels(clips, min_clips or (4 if split == "test" else 2), known)
+        labels = lists.labels_to_draw(data, split, known, licence, min_clips)
         specs = [
             spec
             for name in task or lists.TASKS

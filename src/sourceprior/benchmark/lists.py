@@ -1,0 +1,86 @@
+"""The mixtures of a table: which tasks at which lengths, drawn or given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sourceprior.audio import replacing
+from sourceprior.benchmark.records import Records, mixture_digest
+from sourceprior.datasets import read_manifest
+from sourceprior.errors import UserError, alternatives
+from sourceprior.mixtures import TASKS, MixtureSpec, draw, labels_to_draw, read_list, write_list
+
+PAPER_COUNT = 400
+"""Mixtures per task in the paper."""
+
+
+def columns_of(what: str, tasks: Sequence[str] | None, seconds: float) -> list[tuple[str, float]]:
+    """(task, seconds) of a table or figure. Raises UserError for tasks that it does not have."""
+    for task in tasks or ():
+        if task not in TASKS:
+            raise UserError(f"There is no task {task!r}; choose {alternatives(list(TASKS))}.")
+    if what in ("table3", "table4") and tasks:
+        raise UserError(f"The tasks of {what} are the paper's: leave --task out.")
+    if what == "table3":
+        return [("two_speech", 2.0), ("two_speech", 4.0)]
+    default = {"table2": list(TASKS), "table4": ["speech_sound"], "figure2": ["two_sounds"]}[what]
+    return [(task, seconds) for task in tasks or default]
+
+
+def draw_columns(
+    columns: Sequence[tuple[str, float]],
+    count: int,
+    data: Path,
+    split: str,
+    known: set[str],
+    *,
+    licence: str = "commercial",
+    min_clips: int | None = None,
+    **options: Any,
+) -> list[list[MixtureSpec]]:
+    """`count` mixtures for each column; `options` are those of `mixtures.draw`.
+
+    Args:
+        known: labels of the priors.
+    """
+    clips = read_manifest(data, split, licence)
+    labels = labels_to_draw(data, split, known, licence, min_clips)
+    return [draw(task, count, clips, data, labels=labels, seconds=seconds, **options) for task, seconds in columns]
+
+
+def given_columns(file: Path, count: int) -> list[list[MixtureSpec]]:
+    """The first `count` mixtures of each task and length of a list file."""
+    found: dict[tuple[str, float], list[MixtureSpec]] = {}
+    for spec in read_list(file):
+        found.setdefault((spec.task, spec.samples / spec.sample_rate), []).append(spec)
+    return [specs[:count] for specs in found.values()]
+
+
+def save(file: Path, lists: Sequence[Sequence[MixtureSpec]]) -> None:
+    """Write the lists into one file of JSON lines."""
+    with replacing(file) as part:
+        write_list(part, [spec for specs in lists for spec in specs])
+
+
+def measured_so_far(records: Sequence[Records]) -> int:
+    """How far into its list the farthest row has come."""
+    return max((outcome.index + 1 for own in records for outcome in own.outcomes.values()), default=0)
+
+
+def by_digest(lists: Sequence[Sequence[MixtureSpec]]) -> dict[str, MixtureSpec]:
+    """Every mixture by its digest."""
+    return {mixture_digest(spec): spec for specs in lists for spec in specs}
+
+
+def describe(split: str, level_of: str, speech_as: str, licence: str, seed: int, given: Path | None) -> str:
+    """A sentence or two on the mixtures."""
+    if given:
+        return f"Mixtures: the list {given.name}."
+    level = "its length" if level_of == "whole" else "its active part"
+    speech = "an utterance per speaker" if speech_as == "single" else "utterances joined until the mixture is full"
+    return (
+        f"Mixtures of the {split} split ({licence} licences, list seed {seed}); every source's RMS over {level} is "
+        f"uniform in -25 to -20 dBFS, random offsets, overlap of at least half of the shorter one; {speech}."
+    )

@@ -1,0 +1,137 @@
+"""Measure what is not measured yet: mixture by mixture, on each all rows, so that what there is can be compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from sourceprior.audio import replacing
+from sourceprior.benchmark.records import Records, mixture_digest
+from sourceprior.benchmark.rows import Progress, Ready, Row
+from sourceprior.errors import UserError
+from sourceprior.evaluation import evaluate_one
+from sourceprior.mixtures import MixtureSpec, render
+
+Tell = Callable[[int, int, float, str], None]
+"""Called as tell(done, total, seconds left, what was done) after every mixture of every row."""
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """`2/3` -> (1, 3): the second of three processes takes every third mixture from the second on.
+
+    Raises:
+        UserError: it is no such pair.
+    """
+    part, sign, whole = text.partition("/")
+    if not (sign and part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole)):
+        raise UserError(f"Write a shard as 1/2 and 2/2, not {text!r}.")
+    return int(part) - 1, int(whole)
+
+
+def run(
+    rows: Sequence[Row],
+    lists: Sequence[Sequence[MixtureSpec]],
+    root: Path,
+    folder: Path,
+    measuring: Mapping[str, Any],
+    *,
+    shard: tuple[int, int] = (0, 1),
+    keep_audio: bool = True,
+    tell: Tell | None = None,
+) -> list[Records]:
+    """Measure every row on every mixture of every list, but for what is measured already; the records of the rows.
+
+    Args:
+        rows: what separates.
+        lists: mixtures of each task (and length).
+        root: folder of the clips.
+        folder: of the results; stems go beside them.
+        measuring: `zero_mean` and `pesq`, see `evaluate_one`; part of the results' key.
+        shard: (i, n): mixtures whose number in their list is i modulo n.
+        keep_audio: keep every stem as Ogg Opus, for the report's players.
+        tell: called after every mixture of every row, and while a row learns.
+    """
+    records = [Records(folder / "results", row, measuring) for row in rows]
+    part, parts = shard
+    # By number first: whatever is measured when a run is stopped is measured for all tasks and rows.
+    longest = max((len(specs) for specs in lists), default=0)
+    order = [specs[i] for i in range(part, longest, parts) for specs in lists if i < len(specs)]
+    digests = {id(spec): mixture_digest(spec) for spec in order}
+    todo = [
+        (spec, number)
+        for spec in order
+        for number, row in enumerate(rows)
+        if (row.tasks is None or spec.task in row.tasks) and digests[id(spec)] not in records[number].outcomes
+    ]
+    labels = sorted({label for specs in lists for spec in specs for label in spec.labels})
+    ready: dict[int, Ready] = {}
+    spent = Spent(records, rows)
+    rendered: tuple[int, np.ndarray] | None = None
+    for done, (spec, number) in enumerate(todo):
+        row = rows[number]
+        if number not in ready:
+            ready[number] = row.make(labels, _learning(tell, row, done, len(todo)))
+        own = ready[number]
+        if rendered is None or rendered[0] != id(spec):
+            rendered = id(spec), render(spec, root)
+        started = time.perf_counter()
+        outcome, stems = evaluate_one(
+            spec, rendered[1], own.separate, networks=own.networks, alike=own.alike(spec.labels), **measuring
+        )
+        digest = digests[id(spec)]
+        if keep_audio:
+            for k, stem in enumerate(stems):
+                write_opus(stem_file(folder, records[number].key, digest, k), stem, spec.sample_rate)
+        # Last: a mixture that has a line has its stems.
+        records[number].add(digest, outcome)
+        spent.add(number, spec, time.perf_counter() - started)
+        if tell:
+            tell(done + 1, len(todo), spent.left(todo[done + 1 :]), f"{row.name}, {spec.task} {spec.index + 1}")
+    return records
+
+
+def _learning(tell: Tell | None, row: Row, done: int, total: int) -> Progress | None:
+    """What tells how far a row has come in what it learns before its first mixture."""
+    if tell is None:
+        return None
+    return lambda i, n: tell(done, total, float("nan"), f"{row.name} learns, {i} of {n}")
+
+
+class Spent:
+    """Seconds per mixture of every row and number of sources, so far; from these the time left."""
+
+    def __init__(self, records: Sequence[Records], rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self.seconds: dict[tuple[int, int], list[float]] = {}
+        for number, own in enumerate(records):
+            for outcome in own.outcomes.values():
+                self.seconds.setdefault((number, len(outcome.labels)), []).append(outcome.seconds)
+
+    def add(self, number: int, spec: MixtureSpec, seconds: float) -> None:
+        """One mixture more."""
+        self.seconds.setdefault((number, len(spec.labels)), []).append(seconds)
+
+    def left(self, todo: Sequence[tuple[MixtureSpec, int]]) -> float:
+        """Seconds for what is left, as long as each row has taken until now (median), or else all rows on average."""
+        typical = {key: float(np.median(values)) for key, values in self.seconds.items()}
+        anything = float(np.mean(list(typical.values())))
+        return sum(typical.get((number, len(spec.labels)), anything) for spec, number in todo)
+
+
+def stem_file(folder: Path, key: str, digest: str, k: int) -> Path:
+    """Where the k-th stem of a mixture lies."""
+    return folder / "stems" / key / f"{digest}_{k + 1}.opus"
+
+
+def write_opus(path: Path, wave: np.ndarray, sample_rate: int) -> None:
+    """A signal `(N,)` as Ogg Opus, lowered where it would clip. Raises UserError where it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    peak = float(np.abs(wave).max()) or 1.0
+    with replacing(path) as part:
+        soundfile.write(part, np.asarray(wave * min(1.0, 0.99 / peak), np.float32), sample_rate, format="OGG",
+                        subtype="OPUS")  # fmt: skip

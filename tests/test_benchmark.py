@@ -1,0 +1,366 @@
+"""The benchmark: whole tables on real clips, stopped and shared runs that give the same table, and its report."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sourceprior.baselines import wiener
+from sourceprior.baselines.training import Settings as TrainingSettings
+from sourceprior.baselines.training import Trainer
+from sourceprior.benchmark import grids, lists, rows
+from sourceprior.benchmark.published import MARK, TABLE2, TABLE4
+from sourceprior.benchmark.records import Records, mixture_digest
+from sourceprior.benchmark.running import run, shard_of
+from sourceprior.datasets import read_manifest
+from sourceprior.denoisers import SpectralDenoiser
+from sourceprior.errors import UserError
+from sourceprior.evaluation import Outcome
+from sourceprior.mixtures import TASKS, draw
+from sourceprior.networks.conv_unet import ConvUNet
+from sourceprior.priors import SourcePrior
+from sourceprior.separators import baseline
+
+DATA = Path(__file__).parent / "data"
+LABELS = ("anything", "speech", "Bark", "Saxophone", "rain")
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory) -> Path:
+    """An untrained prior with the real average spectra of the clips: every class's Wiener filter."""
+    spectra = wiener.learn(read_manifest(DATA, "train"), LABELS[1:])
+    power = torch.stack([torch.stack(list(spectra.values())[1:]).mean(0), *spectra.values()]) * 0.08**2
+    torch.manual_seed(0)
+    network = ConvUNet(
+        inputs=5, outputs=3, classes=len(LABELS), widths=(4, 4), depths=(1, 1), bottom=8, dilations=(1,), condition=8
+    )
+    config = {
+        "denoiser": {"class": "denoisers.SpectralDenoiser"},
+        "network": {"class": "conv_unet.ConvUNet", "options": network.config},
+    }
+    denoiser = SpectralDenoiser(network, power, 0.08).eval()
+    folder = tmp_path_factory.mktemp("prior") / "tiny"
+    SourcePrior("tiny", denoiser, LABELS, 16000, 0.08, "CC0-1.0", config, "# tiny\n").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tasnet(tmp_path_factory) -> Path:
+    """A network that was trained for two steps."""
+    folder = tmp_path_factory.mktemp("conv_tasnet")
+    small = {"filters": 16, "kernel": 32, "bottleneck": 8, "hidden": 8, "blocks": 2, "repeats": 1}
+    settings = TrainingSettings("conv_tasnet", "speech_sound", small, batch=1, seconds=0.5)
+    trainer = Trainer(settings, read_manifest(DATA, "train"), DATA, folder, log=lambda text: None)
+    trainer.run(1e9, steps=2)
+    trainer.finish({})
+    return folder
+
+
+def call(monkeypatch, *words, expect=0):
+    from sourceprior import cli
+
+    monkeypatch.setattr(sys, "argv", ["sourceprior", "benchmark", *map(str, words)])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code or 0
+    assert code == expect
+
+
+def main_table(folder: Path, name: str = "table2") -> str:
+    """The first table of a report: it holds nothing that depends on the machine's speed."""
+    return (folder / f"{name}.md").read_text().split("### ")[1]
+
+
+def test_the_whole_table_with_the_fast_methods(prior, tasnet, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    words = ["table2", "--data", DATA, "--prior", prior, "--limit", 2, "--min-clips", 2, "-o", out]
+    call(monkeypatch, *words, "--method", "fast", "--baseline", tasnet, "-q")
+    printed = capsys.readouterr().out
+    text, page = (out / "table2.md").read_text(), (out / "table2.html").read_text()
+    assert main_table(out) in "### " + printed or printed.strip() in text
+    for title in [
+        "unprocessed",
+        "posterior mean, preset default",
+        "dictionary NMF",
+        "fixed Wiener filters",
+        "Conv-TasNet",
+    ]:
+        assert f"| {title}" in text
+        assert title in page
+    # The paper's own figures are there, and marked.
+    for row in ("unprocessed", "conv_tasnet"):
+        assert re.search(rf"\*{re.escape(MARK)}\*.*\*{TABLE2[row]['two_sounds']['si_sdr']:.2f}\*", text)
+    # Theory: unprocessed sources have 0 dB, of three -3.1; two mixtures come only near that (40: see test_mixtures).
+    line = next(line for line in text.splitlines() if line.startswith("| unprocessed"))
+    figures = [float(cell.split()[0]) for cell in line.split("|")[3:-1] if "%" not in cell]
+    two_one, _, two_two, _, two, three, speech, _ = figures
+    assert [two_one, two, speech] == pytest.approx([0, 0, 0], abs=0.6)
+    assert [two_two, three] == pytest.approx([-3.1, -3.1], abs=0.6)
+    # Everything the page refers to lies beside it, nowhere else.
+    links = re.findall(r'src="([^"]+)"', page)
+    assert sum(link.endswith(".opus") for link in links) >= 3 * 5 * 4
+    for link in links:
+        assert not link.startswith("/")
+        assert (out / link).stat().st_size > 100
+    # Every mixture of every task, with all its measures.
+    entries = [json.loads(line) for file in (out / "results").glob("posterior_mean.*.jsonl") for line in file.open()]
+    assert sorted(entry["task"] for entry in entries) == sorted(2 * list(TASKS))
+    for entry in entries:
+        assert entry["forwards"] == 8 * len(entry["labels"])
+        assert entry["backwards"] == 0
+        assert entry["residual_db"] < -60
+        assert bool(entry["blocks"]) == (entry["task"] == "two_speech")
+        assert [value is not None for value in entry["pesq"]] == [
+            label == "speech" for label in entry["labels"] if "speech" in entry["labels"]
+        ]
+    # A second call measures nothing, and makes the same table.
+    before = {file: file.stat().st_mtime_ns for file in (out / "results").iterdir()}
+    table = main_table(out)
+    call(monkeypatch, *words, "--method", "fast", "--baseline", tasnet, "-q")
+    assert {file: file.stat().st_mtime_ns for file in (out / "results").iterdir()} == before
+    assert main_table(out) == table
+
+
+QUICK = ["--task", "speech_sound", "--task", "two_speech", "--seconds", 1, "--min-clips", 2, "--no-pesq", "--no-audio"]
+CHEAP = ["--method", "unprocessed", "--method", "wiener", "--against", "wiener"]
+
+
+def test_killed_and_started_again_it_gives_the_same_table(prior, tmp_path, monkeypatch):
+    words = ["table2", "--data", DATA, "--prior", prior, "--limit", 40, *QUICK, *CHEAP, "-q", "-o"]
+    call(monkeypatch, *words, tmp_path / "whole")
+    stopped = subprocess.Popen(
+        [sys.executable, "-m", "sourceprior", "benchmark", *map(str, words), str(tmp_path / "stopped")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    results = tmp_path / "stopped" / "results"
+    until = time.monotonic() + 120
+    while not any(file.stat().st_size > 800 for file in results.glob("wiener.*.jsonl")) and time.monotonic() < until:
+        time.sleep(0.001)
+    stopped.send_signal(signal.SIGKILL)
+    assert stopped.wait() == -signal.SIGKILL, "it was over before it was killed"
+    (file,) = results.glob("wiener.*.jsonl")
+    done = len(file.read_text().splitlines())
+    assert 1 <= done < 80
+    # As if it had been killed within a line.
+    with file.open("a") as half:
+        half.write('{"mixture": "abc", "ta')
+    kept = file.read_text()
+    call(monkeypatch, *words, tmp_path / "stopped")
+    assert file.read_text().startswith(kept)
+    assert main_table(tmp_path / "stopped") == main_table(tmp_path / "whole")
+
+
+def test_two_shards_are_one_run(prior, tmp_path, monkeypatch):
+    words = ["table2", "--data", DATA, "--prior", prior, "--limit", 3, *QUICK, *CHEAP, "-q", "-o"]
+    call(monkeypatch, *words, tmp_path / "one")
+    call(monkeypatch, *words, tmp_path / "two", "--shard", "1/2")
+    (file,) = (tmp_path / "two" / "results").glob("wiener.*.jsonl")
+    assert len(file.read_text().splitlines()) == 4  # numbers 1 and 3 of both tasks
+    call(monkeypatch, *words, tmp_path / "two", "--shard", "2/2")
+    digests = [json.loads(line)["mixture"] for line in file.read_text().splitlines()]
+    assert len(digests) == len(set(digests)) == 6
+    assert main_table(tmp_path / "two") == main_table(tmp_path / "one")
+
+
+def test_a_changed_setting_never_mixes_with_an_old_one(prior, tmp_path, monkeypatch):
+    words = ["table2", "--data", DATA, "--prior", prior, *QUICK, *CHEAP, "-q", "-o", tmp_path]
+    call(monkeypatch, *words, "--limit", 2)
+    first = main_table(tmp_path)
+    call(monkeypatch, *words, "--limit", 1, "--level", "active")
+    changed = main_table(tmp_path)
+    assert changed != first
+    assert "| fixed Wiener filters | 1 |" in changed
+    call(monkeypatch, *words, "--limit", 1, "--zero-mean")
+    assert len(list((tmp_path / "results").glob("wiener.*.jsonl"))) == 2  # another way to measure has files of its own
+    # A shorter run reports all that was ever measured of its lists.
+    call(monkeypatch, *words, "--limit", 1)
+    assert main_table(tmp_path) == first
+
+
+def context(prior: Path, **options) -> rows.Context:
+    own = SourcePrior.from_pretrained(prior)
+    return rows.Context(
+        [rows.PriorSet.of("priors", [own])], lambda: read_manifest(DATA, "train"), Path("unused"), **options
+    )
+
+
+def test_everything_that_decides_a_result_is_in_its_key(prior):
+    measuring = {"zero_mean": False, "pesq": False}
+    base = {row.name: row.key(measuring) for row in rows.table2(context(prior))}
+    assert len(set(base.values())) == len(base)
+    again = {row.name: row.key(measuring) for row in rows.table2(context(prior))}
+    assert again == base
+    for changed in [{"form": "released"}, {"steps": 50}]:
+        other = {row.name: row.key(measuring) for row in rows.table2(context(prior, **changed))}
+        assert other["hybrid"] != base["hybrid"]
+        assert other["posterior_mean"] == base["posterior_mean"]
+    assert not set(base.values()) & {row.key(measuring | {"zero_mean": True}) for row in rows.table2(context(prior))}
+    own = SourcePrior.from_pretrained(prior)
+    own.denoiser.average[0, 0] += 1
+    assert rows.prior_digest(own) != rows.prior_digest(SourcePrior.from_pretrained(prior))
+
+
+def test_another_solver_prior_or_text_is_another_row(prior, monkeypatch):
+    own = SourcePrior.from_pretrained(prior)
+    sets = [rows.PriorSet.of("priors", [own]), rows.PriorSet.of("new", [own])]
+    table = rows.table2(replace(context(prior), priors=sets, extra=["few steps: steps=3 temperature=0.5"]))
+    names = [row.name for row in table]
+    assert {"dps", "dsg", "hybrid", "analytical", "dirac", "posterior_mean", "posterior_mean@new", "nmf"} <= set(names)
+    extra = next(row for row in table if row.name == "few_steps")
+    assert extra.identity["settings"]["steps"] == 3
+    assert extra.identity["settings"]["options"]["temperature"] == 0.5
+    # A solver is a row because its file is there.
+    solver = type(sys)("sourceprior.solvers.brandnew")
+    solver.brandnew = lambda *a, **k: None
+    modules = [*rows.pkgutil.iter_modules(rows.solvers.__path__)]
+    added = type(modules[0])(modules[0].module_finder, "brandnew", False)
+    monkeypatch.setattr(rows.pkgutil, "iter_modules", lambda path: [*modules, added])
+    assert "brandnew" in [row.name for row in rows.table2(context(prior))]
+    with pytest.raises(UserError, match="no option"):
+        rows.row_of_text("x: magic=1", context(prior))
+    with pytest.raises(UserError, match="name: setting=value"):
+        rows.row_of_text("x", context(prior))
+
+
+def test_tables_3_and_4_and_the_solvers_with_gradients(prior, tmp_path, monkeypatch, capsys):
+    common = ["--data", DATA, "--prior", prior, "--limit", 1, "--min-clips", 2, "--steps", 4, "--no-pesq", "-q"]
+    call(monkeypatch, "table3", *common, "-o", tmp_path)
+    text = (tmp_path / "table3.md").read_text()
+    assert "2 s: SI-SDR of successes" in text
+    assert "| hybrid, tiny |" in text
+    assert "Proposed" not in text
+    assert "*9.34*" in text
+    (file,) = (tmp_path / "results").glob("hybrid@tiny.*.jsonl")
+    entries = [json.loads(line) for line in file.open()]
+    assert [entry["audio_seconds"] for entry in entries] == [2.0, 4.0]
+    for entry in entries:
+        # Three of four steps, two sources, each with its way back.
+        assert entry["forwards"] == entry["backwards"] == 6
+        assert entry["consistent"], "a gradient solver's stems do not add up"
+    assert "hybrid, tiny + consistency" in text
+
+    call(monkeypatch, "table4", *common, "--seconds", 1, "--method", "hybrid", "--method", "time", "-o", tmp_path)
+    text = (tmp_path / "table4.md").read_text()
+    assert "| time |" in text
+    assert "*13.65* | *-0.66* | *1.71* | *-0.41*" in text
+
+
+def test_figures_2_and_3(prior, tmp_path, monkeypatch, capsys):
+    words = ["--data", DATA, "--prior", prior, "--min-clips", 2, "--steps", 4, "--seconds", 0.5, "-q", "-o", tmp_path]
+    call(monkeypatch, "figure2", *words)
+    assert "| hybrid | 1 |" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("figure2_*.png"))) == 1
+    traces = {file: file.stat().st_mtime_ns for file in (tmp_path / "traces").iterdir()}
+    assert len(traces) == 3
+    call(monkeypatch, "figure2", *words)
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "traces").iterdir()} == traces
+    call(monkeypatch, "figure3", "-q", "-o", tmp_path)
+    assert "| DPS | 0.0020 |" in capsys.readouterr().out
+    assert (tmp_path / "figure3.png").is_file()
+
+
+def test_what_is_wrong_is_one_sentence(prior, tmp_path, monkeypatch, capsys):
+    for words, says in [
+        (["table9"], "no 'table9'"),
+        (["table2"], "Say where the clips are"),
+        (["table2", "--data", DATA, "--prior", prior, "--method", "magic"], "no method 'magic'"),
+        (["table2", "--data", DATA, "--prior", prior, "--shard", "3/2"], "Write a shard as"),
+        (["table2", "--data", DATA, "--prior", prior, "--task", "choir"], "no task 'choir'"),
+        (["table3", "--data", DATA, "--prior", prior, "--task", "two_sounds"], "leave --task out"),
+        (["table2", "--data", DATA, "--prior", prior, "--against", "magic"], "no method 'magic'"),
+        (["table2", "--data", DATA, "--prior", prior, "--level", "loud", "--min-clips", "2"], "no level 'loud'"),
+        (["table2", "--data", DATA, "--prior", prior, "--baseline", tmp_path], "not a trained baseline"),
+        (["table2", "--data", DATA, "--prior", prior, "--form", "other"], "no form 'other'"),
+    ]:
+        call(monkeypatch, *words, "--limit", 1, "-q", "-o", tmp_path / "out", expect=2)
+        printed = capsys.readouterr()
+        assert says in printed.err
+        assert printed.err.count("\n") == 1
+    assert shard_of("2/3") == (1, 3)
+
+
+def outcome(index: int, value: float, task: str = "two_speech", **more) -> Outcome:
+    return Outcome(task, index, ["speech", "speech"], [value, value + 2], [value + 1] * 2, [0.0, 0.0], 2.0, 4.0, **more)
+
+
+def line(name: str, values: dict[str, Outcome], column=("two_speech", 4.0)) -> grids.Line:
+    return grids.Line(name, name, "", name, name, {column: values})
+
+
+def test_figures_of_a_table_are_what_they_say():
+    a = line("a", {str(i): outcome(i, v, pesq=[2.0, 3.0]) for i, v in enumerate([-5.0, 1.0, 3.0, 5.0])})
+    b = line("b", {str(i): outcome(i, v - 1) for i, v in enumerate([-5.0, 1.0, 3.0])})
+    grid = grids.table2([a, b], [("two_speech", 4.0)])
+    assert grid.header == ["method", "mixtures", "2 speech: SI-SDR", "PESQ", "failures"]
+    assert grid.rows[0][0:2] == ["a", "4"]
+    assert grid.rows[0][2].startswith("2.00 (")
+    assert grid.rows[0][3:] == ["2.50", "25.0 %"]
+    assert grid.rows[1][1:2] + grid.rows[1][3:] == ["3", "–", "33.3 %"]
+    compared = grids.differences([a, b], [("two_speech", 4.0)], "a")
+    assert compared.rows == [["a", "–"], ["b", "-1.00 (-1.00 to -1.00) n=3"]]
+    detail = grids.details([a], ("two_speech", 4.0), [("two_speech", 4.0)])
+    assert detail.rows[0][2:5] == ["2.00", "25.0 %", "4.00"]
+    assert "<td>2.50</td>" in grid.html()
+
+
+def test_the_consistency_step_is_a_line_of_its_own(tmp_path):
+    plain = outcome(0, 1.0, residual_db=-8.0, consistent=[3.0, 5.0], consistent_best=[4.0, 4.0])
+    row = rows.unprocessed()
+    records = Records(tmp_path, row, {})
+    records.add("m", plain)
+    one, two = grids.lines_of([row], [Records(tmp_path, row, {})], {"m": 4.0, "other": 4.0})
+    assert (one.name, two.name) == ("unprocessed", "unprocessed+consistency")
+    assert grids.table2([two], [("two_speech", 4.0)]).rows[0][2] == "4.00"
+
+
+def test_the_papers_figures_are_consistent_with_each_other():
+    full = TABLE4["hybrid"]
+    assert full == {name: TABLE2["hybrid"]["speech_sound"][name] for name in ("si_sdr", "pesq")}
+    for name, change in [("t200", -4.10), ("t175", -0.58), ("t100", -0.24), ("time", -0.66), ("time_group", -1.11),
+                         ("time_stft", -1.28), ("floor_0.005", -0.11), ("floor_0.001", -0.39)]:  # fmt: skip
+        assert TABLE4[name]["si_sdr"] - full["si_sdr"] == pytest.approx(change, abs=1e-9)
+    assert all(set(row) == set(TASKS) for row in TABLE2.values())
+
+
+def test_the_time_left_is_what_the_rows_take(tmp_path):
+    specs = draw("two_sounds", 4, read_manifest(DATA, "test"), DATA, seconds=0.25)
+
+    def slow(mixture, rate, labels, seed):
+        time.sleep(0.05)
+        return np.stack([mixture, mixture])
+
+    row = replace(rows.unprocessed(), make=lambda labels, _: rows.Ready(slow))
+    left = []
+    run([row], [specs], DATA, tmp_path, {}, keep_audio=False, tell=lambda d, n, s, text: left.append((d, n, s)))
+    assert [(done, total) for done, total, _ in left] == [(i, 4) for i in range(1, 5)]
+    assert 0.15 < left[0][2] < 2
+    assert left[-1][2] == 0
+
+
+def test_a_mixture_is_known_by_all_that_makes_it():
+    clips = read_manifest(DATA, "test")
+    (spec,) = draw("two_sounds", 1, clips, DATA)
+    assert mixture_digest(spec) == mixture_digest(draw("two_sounds", 2, clips, DATA)[0])
+    source = replace(spec.sources[0], gain=spec.sources[0].gain * 1.001)
+    assert mixture_digest(replace(spec, sources=(source, *spec.sources[1:]))) != mixture_digest(spec)
+    assert lists.columns_of("table3", None, 4.0) == [("two_speech", 2.0), ("two_speech", 4.0)]
+
+
+def test_unprocessed_costs_nothing(tmp_path):
+    specs = draw("two_sounds", 1, read_manifest(DATA, "test"), DATA, seconds=0.25)
+    row = replace(rows.unprocessed(), make=lambda labels, _: rows.Ready(baseline("unprocessed", [], labels)))
+    (records,) = run([row], [specs], DATA, tmp_path, {}, keep_audio=False)
+    (only,) = records.outcomes.values()
+    assert (only.forwards, only.backwards, only.consistent) == (0, 0, [])
+    assert only.si_sdr == only.unprocessed
