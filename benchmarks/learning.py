@@ -23,20 +23,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from sourceprior import learning, mixtures, training
+from sourceprior import learning, mixtures
 from sourceprior.datasets import SPEECH, Clip, read_clip, read_manifest
+from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.evaluation import FLOOR_DB
 from sourceprior.examples import NULL
 from sourceprior.learning import Examiner, Piece, Settings, bank_of, descend, hold_out, learn_class
 from sourceprior.learning_clips import cut
 from sourceprior.metrics import bootstrap_interval, si_sdr
-from sourceprior.priors import Source, SourcePrior, bundled
+from sourceprior.optimizers import optimizers
+from sourceprior.priors import Source, SourcePrior, attribute, bundled
 from sourceprior.sampling import settings_of, solve
 
 CLASSES = (
     "air_conditioner", "drilling", "engine_idling", "jackhammer", "street_music", "siren", "car_horn", "Cymbal"
 )  # fmt: skip
 """No clip of the first five was seen; 4, 7 and 9 train clips of other recordings of the last three."""
+SCRATCH_RATE = 2e-3
+"""Learning rate of a prior from scratch, that of `sourceprior train`."""
 TASKS = {"speech": "speech + class", "known": "class + known"}
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 
@@ -94,18 +98,16 @@ def from_scratch(
     """A prior of this class alone, a new network trained on the same examples until time is up; its best step."""
     began = time.monotonic()
     bank = bank_of(name, own, "train", base.sample_rate)
-    options = dict(base.config["network"]["options"])
-    for key in ("inputs", "outputs", "classes"):
-        options.pop(key)
-    drawn = training.Settings(labels=(name,), network=options, seed=settings.seed, rate=settings.rate)
+    network = base.config["network"]
     spectrum = learning.measure_spectrum(bank, name, base, settings.shrink)
-    denoiser = training.new_denoiser(drawn, spectrum[None])
+    torch.manual_seed(settings.seed)
+    backbone = attribute("networks", network["class"])(**network["options"] | {"classes": 1})
+    denoiser = SpectralDenoiser(backbone, spectrum[None], base.level).to(memory_format=torch.channels_last)  # type: ignore
     control = Examiner(bank_of(name, held, "valid", base.sample_rate), name, settings, augment=False)
-    watch = [control.batch(i, settings.batch) for i in range(3)]
     parameters = list(denoiser.network.parameters())
     _, best, _ = descend(
-        denoiser, 0, parameters, Examiner(bank, name, settings), watch, settings, began,
-        optimizers=training.optimizers(denoiser, drawn),
+        denoiser, 0, parameters, Examiner(bank, name, settings), control.watch(), settings, began,
+        optimizers=optimizers(backbone, "muon", settings.rate, 0.02),
     )  # fmt: skip
     prior = SourcePrior("scratch", denoiser.eval(), (name,), base.sample_rate, base.level, base.licence)
     return prior, best
@@ -154,7 +156,7 @@ def work(case: dict[str, Any], args: argparse.Namespace, earlier: Sequence[dict[
             line |= {"began as": result.began_as, "losses": result.losses, "unchanged": unchanged(prior, base)}
         else:
             taught = next(row for row in earlier if same(row, case | {"method": "learned"}))
-            limits = replace(settings, minutes=taught["minutes"], steps=100_000, patience=100_000)
+            limits = replace(settings, minutes=taught["minutes"], steps=100_000, patience=100_000, rate=SCRATCH_RATE)
             prior, best = from_scratch(base, name, own, held, limits)
             line |= {"minutes": taught["minutes"], "best": best}
     own_source = Source(prior, prior.index(name), name)

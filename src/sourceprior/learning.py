@@ -8,9 +8,10 @@ when clips that were held out are denoised no better.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ from sourceprior.stft import stft
 
 NEGATIVES = BUNDLED / "negatives"
 """A pack of a few seconds of every class and of many speakers; benchmarks/negatives.py makes it."""
+
+WATCHED = (0.3, 5.0)
+"""Noise levels of held-out examples, in multiples of a source's level."""
 
 Progress = Callable[[int, int, float, float], None]
 """Called as progress(steps done, most steps, loss on held-out clips, most seconds left)."""
@@ -55,13 +59,13 @@ class Settings:
         seed: of everything that is drawn.
     """
 
-    rank: int = 8
+    rank: int = 4
     biases: bool = True
     steps: int = 600
     minutes: float = 8.0
     batch: int = 8
     seconds: float = 2.0
-    rate: float = 2e-3
+    rate: float = 1e-3
     check: int = 25
     patience: int = 4
     average: float = 0.2
@@ -158,6 +162,17 @@ class Examiner:
         noise = torch.randn(count, self.maker.samples, generator=g)
         return Batch(examples, stft(noise), training.draw_sigma(self.drawn, count, g))
 
+    def watch(self, count: int = 3) -> list[Batch]:
+        """Batches for looking how far it is, at the noise levels where sources are told apart.
+
+        Below them a clip that is taken for another source, if only in part, costs so much that it decides the mean.
+        """
+        low, high = (math.log(ratio) for ratio in WATCHED)
+        batches = [self.batch(number, self.settings.batch) for number in range(count)]
+        g = torch.Generator().manual_seed(self.settings.seed)
+        place = torch.rand(count, self.settings.batch, generator=g) * (high - low) + low
+        return [replace(batch, sigma=training.LEVEL * row.exp()) for batch, row in zip(batches, place, strict=True)]
+
 
 def losses_of(denoiser: SpectralDenoiser, batch: Batch, row: int) -> Tensor:
     """The training loss (B,) of a batch under the class of a row."""
@@ -224,8 +239,8 @@ def learn_class(
     denoiser.requires_grad_(False)
     module.requires_grad_(True)
     control = Examiner(bank_of(name, held, "valid", prior.sample_rate, negatives), name, settings, augment=False)
-    watch = [control.batch(i, settings.batch) for i in range(3)]
-    steps, best, losses = descend(denoiser, row, list(module.parameters()), examiner, watch, settings, began, progress)
+    parameters = list(module.parameters())
+    steps, best, losses = descend(denoiser, row, parameters, examiner, control.watch(), settings, began, progress)
     # Rounded as the file will be, so that what is reported is what is kept.
     kept = {key: value.half().float() for key, value in module.state_dict().items()}
     item = Learned(name, options, kept, spectrum, {})
