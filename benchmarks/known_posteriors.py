@@ -28,7 +28,7 @@ from sourceprior.solvers.dirac import dirac
 from sourceprior.solvers.posterior_mean import posterior_mean
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from known_posteriors import gaussian, gaussian_mixture  # noqa: E402
+from known_posteriors import gaussian, gaussian_mixture
 
 RMS = 0.08
 Run = Callable[[Mixture, Sequence], Tensor]

@@ -1,4 +1,4 @@
-"""What the solvers that are linear for Gaussian sources must give: mean and variance, from linear algebra per coefficient.
+"""What the solvers that are linear for Gaussian sources must give: mean and variance, from linear algebra.
 
 In the basis of `known_posteriors` every coefficient of K Gaussian sources is a problem of its own with K unknowns. The
 reference follows mean and covariance of their variance-preserving states through a solver's steps, written with the
