@@ -33,7 +33,7 @@ $(BIN)/python:
 	touch $@
 
 .venv/.installed-all: $(MADE_FROM) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[eval,train,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[eval,train,scale,dev]"
 	touch .venv/.installed $@
 
 clean:

@@ -97,11 +97,23 @@ def no_permission(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(audio.sf, "SoundFile", refuse)
 
 
+def no_entry(patch: pytest.MonkeyPatch) -> None:
+    """What the system does for anyone but root: nothing can be known of the file."""
+    known = Path.stat
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if path.name == "mix.wav":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return known(path, **options)
+
+    patch.setattr(Path, "stat", refuse)
+
+
 def full_disk(patch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    patch.setattr(audio.sf, "write", refuse)
+    patch.setattr(audio.sf.SoundFile, "write", refuse)
 
 
 def prior(config: str | None, weights: bytes | None) -> Callable[[Path], list[object]]:
@@ -181,11 +193,12 @@ CASES = [
     Case("header with too great a length", lambda folder: length_field(folder, 2**31 - 16), "wrong header", 0),
     Case("header with too small a length", lambda folder: length_field(folder, 8000), "wrong header", 0),
     Case("header of an endless stream", lambda folder: length_field(folder, 2**32 - 1), "wrong header", 0),
-    Case("no permission to read", without_permission, "mix.wav may not be read", patch=no_permission),
+    Case("no permission to read it", without_permission, "mix.wav may not be read", patch=no_permission),
+    Case("no permission to enter its folder", lambda f: wav(f, sound()), "may not be read", patch=no_entry),
     Case("9 channels", lambda folder: wav(folder, np.stack([sound()] * 9, 1)), "At most 8 channels"),
     Case("unknown label", sources("speach"), "did you mean speech?"),
     Case("unknown label, nothing near", sources("zzz"), "`sourceprior labels` lists the known ones"),
-    Case("no source", sources(), "Missing option '-s'"),
+    Case("no source", sources(), "Name at least one source with -s"),
     Case("the same label 20 times", sources(*["speech"] * 20), "", 0),
     Case("a source that is not there", sources("rain"), "rain does not sound like its source", 0),
     Case("prior folder without a config", prior(None, b""), "holds no config.json"),
@@ -199,7 +212,7 @@ CASES = [
     Case("segment out of range", option("--segment", 0.1), "segment must lie between 1 and 600"),
     Case("segment not a number", option("--segment", "nan"), "segment must lie between 1 and 600"),
     Case("batch out of range", option("--batch", 0), "batch must lie between 1 and 1024"),
-    Case("negative seed", option("--seed", -1), "--seed"),
+    Case("negative seed", option("--seed", -1), "The seed must not be negative"),
     Case("noise level out of range", option("--noise-db", 3), "noise_db must lie between -100 and 0"),
     Case("noise level without a residual", option("--noise-db", -30, "--residual", "none"), "choose residual stem"),
     Case("unknown residual", option("--residual", "all"), "There is no residual 'all'"),
@@ -208,7 +221,8 @@ CASES = [
     Case("unknown device", option("--device", "magic"), "There is no device 'magic'"),
     Case("unknown format", option("--format", "mp5"), "There is no format 'mp5'"),
     Case("sample type the format has not", option("--format", "flac", "--subtype", "float"), "FLAC holds no"),
-    Case("no jobs", option("--jobs", 0), "--jobs"),
+    Case("no jobs", option("--jobs", 0), "jobs must be 1 or more"),
+    Case("unknown engine", option("--engine", "magic"), "There is no engine 'magic'"),
     Case("no space left", option(), "No space left on device", patch=full_disk),
     Case("output folder that is a file", out_is_a_file, "not a folder"),
     Case("file name with spaces", lambda folder: wav(folder, sound(), "my mix.wav"), "", 0),

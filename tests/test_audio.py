@@ -100,7 +100,7 @@ def test_bad_files(tmp_path):
 )
 def test_recordings_that_cannot_be_separated(samples, rate, words):
     with pytest.raises(UserError, match=words):
-        audio.check(samples, rate)
+        audio.check(audio.survey(audio.Stream.of(samples, rate)), rate)
 
 
 @pytest.mark.parametrize("shape", [(50,), (1, 50), (2, 50), (50, 2), (50, 1), (3, 3)])

@@ -30,6 +30,9 @@ separated is told of and the others are done; then the exit code is 1.
 |:--|:-:|:--|
 """
 TAIL = """
+The two rows on permission stand for what the system does for anyone but root, who may read everything; the suite makes
+it so for the time of the case.
+
 Interruption: files are written beside their place and renamed, and report.json, which is written last, makes a
 recording count as done. Ctrl-C (exit code 130), SIGTERM (143), a full disk or `kill -9` therefore leave a file whole or
 not at all, and the same command goes on with the recordings that are not done (`tests/test_many.py` tries them).

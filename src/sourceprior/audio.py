@@ -38,6 +38,8 @@ _EXTENSION = {
 _BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _FLOAT = {"FLOAT": np.float32, "DOUBLE": np.float64}
 _BLOCK = 4096
+PIECE = 65_536
+"""Samples per channel that are read, resampled and written at a time."""
 _WAV_LIMIT = 4_000_000_000
 """Bytes from which a WAV file is written as RF64: its own length fields hold 32 bits."""
 _WRONG_LENGTH = re.compile(
@@ -67,6 +69,56 @@ class FileFormat:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A recording in pieces, as often as they are asked for: of a file nothing else is ever in memory.
+
+    Attributes:
+        channels: how many.
+        sample_rate: Hz.
+        form: to write its stems in.
+        dtype: of the samples, float32 or float64.
+        announced: samples per channel that the header tells of; None where it contradicts itself.
+        name: of the file, or "".
+        pieces: called for an iterator of arrays `(channels, up to PIECE)` in full scale ±1.
+    """
+
+    channels: int
+    sample_rate: int
+    form: FileFormat
+    dtype: np.dtype
+    announced: int | None
+    name: str
+    pieces: Callable[[], Iterator[np.ndarray]]
+
+    @classmethod
+    def of(cls, samples: np.ndarray, sample_rate: int, form: FileFormat = FileFormat()) -> Stream:
+        """A stream of an array `(channels, samples)`."""
+
+        def pieces() -> Iterator[np.ndarray]:
+            return (samples[:, start : start + PIECE] for start in range(0, samples.shape[1], PIECE))
+
+        return cls(samples.shape[0], sample_rate, form, samples.dtype, samples.shape[1], "", pieces)
+
+
+def stream(path: str | os.PathLike[str]) -> Stream:
+    """Any file that libsndfile knows, read piece by piece.
+
+    Samples are float32, or float64 where the file holds more than 24 bits. The format is the file's own if its
+    container and sample type are lossless, else 32-bit float WAV: encoding the stems of an MP3 with losses once more
+    would keep them from adding up to it. Of a file that breaks off, or whose header gives another length, the samples
+    that are there are read.
+
+    Raises UserError for a missing, unreadable, empty or foreign file.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        announced = None if _WRONG_LENGTH.search(file.extra_info) else file.frames
+        form = _lossless(file.format, file.subtype)
+        dtype = np.dtype("float64" if file.subtype in ("PCM_32", "DOUBLE") else "float32")
+        return Stream(file.channels, file.samplerate, form, dtype, announced, path.name, lambda: _pieces(path, dtype))
+
+
+@dataclass(frozen=True)
 class Recording:
     """What a file holds.
 
@@ -84,37 +136,31 @@ class Recording:
 
 
 def read(path: str | os.PathLike[str]) -> Recording:
-    """Read any file that libsndfile knows.
+    """The whole of a short file; see `stream` for what is read of it, and for errors."""
+    source = stream(path)
+    pieces = list(source.pieces())
+    samples = np.concatenate(pieces, axis=1) if pieces else np.zeros((source.channels, 0), source.dtype)
+    return Recording(samples, source.sample_rate, source.form, tuple(broken(source, samples.shape[1])))
 
-    Samples are float32, or float64 where the file holds more than 24 bits. The format is the file's own if its
-    container and sample type are lossless, else 32-bit float WAV: encoding the stems of an MP3 with losses once more
-    would keep them from adding up to it. Of a file that breaks off, or whose header gives another length, the samples
-    that are there are returned, with a warning.
 
-    Raises UserError for a missing, unreadable, empty or foreign file.
-    """
-    path = Path(path)
-    with _opened(path) as file:
-        samples, whole = _blocks(file, "float64" if file.subtype in ("PCM_32", "DOUBLE") else "float32")
-        warnings: tuple[str, ...] = ()
-        if not whole or _WRONG_LENGTH.search(file.extra_info):
-            seconds = samples.shape[1] / file.samplerate
-            warnings = (f"{path.name} breaks off or has a wrong header; {seconds:.2f} s of it could be read.",)
-        return Recording(samples, file.samplerate, _lossless(file.format, file.subtype), warnings)
+def broken(source: Stream, length: int) -> list[str]:
+    """A sentence if a file holds `length` samples per channel, and not those its header tells of."""
+    if length == source.announced:
+        return []
+    return [f"{source.name} breaks off or has a wrong header; {length / source.sample_rate:.2f} s of it could be read."]
 
 
 def format_of(path: str | os.PathLike[str]) -> FileFormat:
-    """The format that `read` would give, from the header alone. Raises UserError as `read` does."""
-    with _opened(Path(path)) as file:
-        return _lossless(file.format, file.subtype)
+    """The format that `read` would give, from the header alone. Raises UserError as `stream` does."""
+    return stream(path).form
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[sf.SoundFile]:
     """An open sound file; whatever goes wrong while it is read becomes a UserError."""
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, not a recording.")
     try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, not a recording.")
         if not path.exists():
             raise UserError(f"There is no file {path}.")
         if not path.is_file():
@@ -134,32 +180,41 @@ def _opened(path: Path) -> Iterator[sf.SoundFile]:
         raise UserError(f"{path} is not a sound file that can be read (WAV, FLAC, AIFF, CAF, Ogg, MP3 can).") from error
 
 
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, as far as one may know: in a folder that may not be entered nothing is one."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _native(path: Path) -> Path | bytes:
     """A path as soundfile takes it whatever bytes it has; it would encode a text itself, and strictly."""
     return os.fsencode(path) if os.name == "posix" else path
 
 
-def _blocks(file: sf.SoundFile, dtype: str) -> tuple[np.ndarray, bool]:
-    """All samples `(channels, samples)` up to the first that cannot be decoded, and whether that is all of them.
-
-    Raises LibsndfileError where not even the first can be.
-    """
-    # In small pieces, to keep what lies before the place where a compressed file breaks off.
-    blocks: list[np.ndarray] = []
-    broken = False
-    while not broken:
-        try:
-            block = file.read(_BLOCK, dtype=dtype, always_2d=True)
-        except sf.LibsndfileError:
-            if not blocks:
-                raise
-            broken = True
-        else:
+def _pieces(path: Path, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """The samples of a file up to the first that cannot be decoded; an error where not even that one can be."""
+    with _opened(path) as file:
+        # In small blocks, to keep what lies before the place where a compressed file breaks off.
+        held: list[np.ndarray] = []
+        begun = False
+        while True:
+            try:
+                block = file.read(_BLOCK, dtype=dtype.name, always_2d=True)
+            except sf.LibsndfileError:
+                if not begun:
+                    raise
+                break
             if not len(block):
                 break
-            blocks.append(block)
-    samples = np.concatenate(blocks).T if blocks else np.zeros((file.channels, 0), dtype)
-    return samples, not broken and samples.shape[1] == file.frames
+            begun = True
+            held.append(block)
+            if len(held) * _BLOCK >= PIECE:
+                yield np.concatenate(held).T
+                held = []
+        if held:
+            yield np.concatenate(held).T
 
 
 def _lossless(container: str, subtype: str) -> FileFormat:
@@ -196,40 +251,92 @@ def _choices(names: Iterable[str]) -> list[str]:
     return [name.lower() for name in names]
 
 
-def check(samples: np.ndarray, sample_rate: int) -> None:
-    """Raise UserError unless `samples` `(channels, samples)` at `sample_rate` Hz can be separated."""
-    channels, length = samples.shape
+@dataclass
+class Survey:
+    """What one pass over a recording tells.
+
+    Attributes:
+        length: samples per channel.
+        finite: whether all are numbers.
+        energy: sum of squares of each channel, `(channels,)`.
+        varying: that of each channel without its mean.
+        mid_energy: that of the mean of the channels.
+        peak: greatest absolute value.
+        over: samples beyond full scale.
+        stuck: samples at the peak that equal the one before.
+    """
+
+    length: int
+    finite: bool
+    energy: np.ndarray
+    varying: np.ndarray
+    mid_energy: float
+    peak: float
+    over: int
+    stuck: int
+
+    @property
+    def rms(self) -> float:
+        """Root mean square over all channels, linear."""
+        return float(np.sqrt(self.energy.mean() / max(1, self.length)))
+
+
+def survey(source: Stream) -> Survey:
+    """Go through a recording once. Stops at the first sample that is no number."""
+    energy, offset, shifted = np.zeros((3, source.channels))
+    length, mid_energy, peak, over, stuck = 0, 0.0, 0.0, 0, 0
+    first = last = np.zeros((source.channels, 0))
+    for piece in source.pieces():
+        samples = piece.astype(np.float64)
+        if not np.isfinite(samples).all():
+            return Survey(length, False, energy, energy, mid_energy, peak, over, stuck)
+        first = first if length else samples[:, :1]
+        length += samples.shape[1]
+        energy += np.square(samples).sum(1)
+        mid_energy += float(np.square(samples.mean(0)).sum())
+        # Without the first sample's value a constant has a variance of exactly 0.
+        offset += (samples - first).sum(1)
+        shifted += np.square(samples - first).sum(1)
+        size = np.abs(samples)
+        over += int(np.count_nonzero(size > 1))
+        if size.max() > peak:
+            peak, stuck = float(size.max()), 0
+        # A clipped wave stays at its peak; a normalised one only touches it.
+        before = np.concatenate([last, samples[:, :-1]], axis=1)
+        now = slice(samples.shape[1] - before.shape[1], None)
+        stuck += int(np.count_nonzero((size[:, now] >= peak) & (samples[:, now] == before)))
+        last = samples[:, -1:]
+    varying = np.maximum(0, shifted - offset**2 / max(1, length))
+    return Survey(length, True, energy, varying, mid_energy, peak, over, stuck)
+
+
+def check(seen: Survey, sample_rate: int) -> None:
+    """Raise UserError unless a recording of which that was seen can be separated."""
     if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
         raise UserError(
             f"The sample rate must be {LOWEST_RATE} to {HIGHEST_RATE} Hz; this recording has {sample_rate} Hz."
         )
-    if not 1 <= channels <= MOST_CHANNELS:
-        raise UserError(f"At most {MOST_CHANNELS} channels can be separated; this recording has {channels}.")
-    if length == 0:
-        raise UserError("The recording is empty: it has no samples.")
-    if not np.isfinite(samples).all():
+    if not 1 <= len(seen.energy) <= MOST_CHANNELS:
+        raise UserError(f"At most {MOST_CHANNELS} channels can be separated; this recording has {len(seen.energy)}.")
+    if not seen.finite:
         raise UserError("The recording has samples that are not finite (NaN or infinity).")
-    if rms(samples) < 1e-7:
+    if seen.length == 0:
+        raise UserError("The recording is empty: it has no samples.")
+    if seen.rms < 1e-7:
         raise UserError("The recording is silent: there is nothing to separate.")
-    if length > 1 and rms(samples - samples.mean(axis=1, keepdims=True)) < 1e-7:
+    if seen.length > 1 and np.sqrt(seen.varying.mean() / seen.length) < 1e-7:
         raise UserError("The recording is a constant (DC) without any sound: there is nothing to separate.")
 
 
-def oddities(samples: np.ndarray, sample_rate: int) -> list[str]:
-    """Sentences about what a person should know of a recording `(channels, samples)` that can be separated."""
+def oddities(seen: Survey, sample_rate: int) -> list[str]:
+    """Sentences about what a person should know of a recording that can be separated."""
     notes = []
-    length = samples.shape[1]
-    if length < SHORT * sample_rate:
-        plural = "sample" if length == 1 else "samples"
-        notes.append(f"The recording has {length} {plural}: too little for the priors to tell sources apart.")
-    size = np.abs(samples)
-    over = int(np.count_nonzero(size > 1))
-    if over:
-        notes.append(f"The recording has {over} samples beyond full scale.")
-    # A clipped wave stays at its peak; a normalised one only touches it.
-    peak = size.max()
-    stuck = int(np.count_nonzero((size[:, 1:] >= peak) & (samples[:, 1:] == samples[:, :-1])))
-    if peak > 0.9 and stuck >= 10:
+    if seen.length < SHORT * sample_rate:
+        plural = "sample" if seen.length == 1 else "samples"
+        notes.append(f"The recording has {seen.length} {plural}: too little for the priors to tell sources apart.")
+    if seen.over:
+        notes.append(f"The recording has {seen.over} samples beyond full scale.")
+    if seen.peak > 0.9 and seen.stuck >= 10:
         notes.append("The recording is clipped; stems hold the distortion, too.")
     return notes
 
@@ -266,6 +373,30 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int, length: int | No
     return samples
 
 
+def resampled(pieces: Iterable[np.ndarray], from_rate: int, to_rate: int, length: int) -> Iterator[np.ndarray]:
+    """`resample` of pieces `(channels, n)` that come one after another, `length` samples in all; to the same bits."""
+    left = length
+    changed = pieces if from_rate == to_rate else _changed(pieces, from_rate, to_rate)
+    piece = np.zeros((1, 0), np.float32)
+    for piece in changed:
+        if left and piece.shape[1]:
+            yield piece[:, :left]
+            left -= min(left, piece.shape[1])
+    if left:
+        yield np.zeros((len(piece), left), piece.dtype)
+
+
+def _changed(pieces: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    converter, none = None, np.zeros((0, 1))
+    for piece in pieces:
+        if converter is None:
+            converter = soxr.ResampleStream(from_rate, to_rate, len(piece), dtype=piece.dtype, quality="VHQ")
+            none = piece[:, :0].T
+        yield converter.resample_chunk(np.ascontiguousarray(piece.T)).T
+    if converter is not None:
+        yield converter.resample_chunk(none, last=True).T
+
+
 def rms(samples: np.ndarray) -> float:
     """Root mean square over all samples, linear."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
@@ -285,27 +416,53 @@ def quantise(samples: np.ndarray, subtype: str) -> np.ndarray:
 
 
 def write(path: Path, samples: np.ndarray, sample_rate: int, form: FileFormat) -> np.ndarray:
-    """Write `(channels, samples)` and return the samples as the file gives them back.
+    """Write `(channels, samples)` and return the samples as the file gives them back; see `writing`."""
+    with writing(path, samples.shape, sample_rate, form) as put:
+        return put(samples)
+
+
+@contextlib.contextmanager
+def writing(
+    path: Path, shape: tuple[int, ...], sample_rate: int, form: FileFormat
+) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """Give a function that writes the next samples `(channels, n)` and returns them as the file gives them back.
 
     The file is written beside its place and moved there when it is whole, so that an interruption leaves no half file.
     Integers are rounded here, not by libsndfile, whose scale for writing (2^n - 1) is not that for reading (2^n).
 
+    Args:
+        shape: channels and samples of the whole.
+
     Raises UserError where the file cannot be written.
     """
-    kept = quantise(samples, form.subtype)
-    data = kept
-    if not form.is_float:
-        integer: Any = np.int16 if _BITS[form.subtype] <= 16 else np.int32
-        # libsndfile takes the upper bits of the integer it is given.
-        data = np.clip(kept * 2.0 ** (8 * integer().itemsize - 1), np.iinfo(integer).min, np.iinfo(integer).max)
-        data = data.astype(integer)
-    container = "RF64" if form.container in ("WAV", "WAVEX") and data.nbytes > _WAV_LIMIT else form.container
+    channels, length = shape
+    size = channels * length * (np.dtype(_FLOAT[form.subtype]).itemsize if form.is_float else _BITS[form.subtype] // 8)
+    container = "RF64" if form.container in ("WAV", "WAVEX") and size > _WAV_LIMIT else form.container
     with replacing(path) as part:
-        sf.write(_native(part), data.T, sample_rate, format=container, subtype=form.subtype)
+        with sf.SoundFile(_native(part), "w", sample_rate, channels, form.subtype, format=container) as file:
+
+            def put(samples: np.ndarray) -> np.ndarray:
+                kept = quantise(samples, form.subtype)
+                try:
+                    file.write(_encoded(kept, form).T)
+                except (OSError, sf.LibsndfileError) as error:
+                    # Several files may be written at once: the error tells of this one.
+                    raise _unwritable(path, error) from error
+                return kept
+
+            yield put
         # A header that no longer fitted onto the disk raises nothing.
-        if sf.info(_native(part)).frames != data.shape[1]:
+        if sf.info(_native(part)).frames != length:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return kept
+
+
+def _encoded(kept: np.ndarray, form: FileFormat) -> np.ndarray:
+    """Quantised samples as libsndfile takes them: floats, or integers of which it takes the upper bits."""
+    if form.is_float:
+        return kept
+    integer: Any = np.int16 if _BITS[form.subtype] <= 16 else np.int32
+    data = np.clip(kept * 2.0 ** (8 * integer().itemsize - 1), np.iinfo(integer).min, np.iinfo(integer).max)
+    return np.asarray(data.astype(integer))
 
 
 @contextlib.contextmanager
@@ -319,7 +476,11 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except (OSError, sf.LibsndfileError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{path} cannot be written: {reason}.") from error
+        raise _unwritable(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return UserError(f"{path} cannot be written: {reason}.")

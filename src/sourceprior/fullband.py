@@ -17,16 +17,20 @@ band in a stem of its own would be of no use.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from sourceprior.audio import resample, rms
+from sourceprior.audio import PIECE, Survey, resampled, rms
+from sourceprior.pieces import Pieces
 
 TOP_OF_BAND = (0.75, 0.93)
 """Part of the prior's band whose weights go on above it; over 0.93 resampling has begun to fade."""
+STEP = 2 * PIECE
+"""Samples per channel that are handed out at a time; a multiple of every hop."""
 
 
 def downmix(samples: np.ndarray) -> np.ndarray:
@@ -36,18 +40,65 @@ def downmix(samples: np.ndarray) -> np.ndarray:
     return mid if rms(mid) > 0.1 * rms(loudest) else loudest
 
 
-def spread(stems: np.ndarray, stem_rate: int, mixture: np.ndarray, rate: int) -> np.ndarray:
-    """Stems `(sources, samples)` of the mid signal at `stem_rate` to `(sources, channels, samples)` of the mixture.
+def mid(pieces: Iterable[np.ndarray], seen: Survey) -> Iterator[np.ndarray]:
+    """`downmix` of a recording `(channels, n)` in pieces that was gone through before: pieces `(1, n)`."""
+    loudest = int(seen.energy.argmax())
+    if math.sqrt(seen.mid_energy) > 0.1 * math.sqrt(seen.energy[loudest]):
+        return (piece.mean(axis=0, keepdims=True) for piece in pieces)
+    return (piece[loudest : loudest + 1] for piece in pieces)
+
+
+def spread(
+    stems: Iterable[np.ndarray], stem_rate: int, mixture: Iterable[np.ndarray], rate: int, length: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Stems of the mid signal to every channel and the full band: pairs of the mixture's next samples and the stems'.
 
     Args:
-        mixture: the recording, `(channels, samples)` at `rate` Hz; the result adds up to it.
+        stems: `(sources, n)` at `stem_rate` Hz, one after another.
+        mixture: the recording, `(channels, n)` at `rate` Hz, one after another; what is handed out adds up to it.
+        length: samples of the recording.
+
+    Yields:
+        `(channels, n)` and `(sources, channels, n)`, with n up to STEP. Short-time frames are the same wherever the
+        recording is cut, and so is the result.
     """
-    channels, length = mixture.shape
-    if channels == 1 and rate == stem_rate:
+    recording = Pieces(mixture)
+    own = Pieces(resampled(_short(stems), stem_rate, rate, length))
+    part = recording.take(STEP)
+    if len(part) == 1 and rate == stem_rate:
         # The solver's own output: nothing is lost, nothing needs handing out.
-        return stems[:, None, :].astype(mixture.dtype, copy=False)
+        while part.shape[1]:
+            yield part, own.take(part.shape[1])[:, None, :].astype(part.dtype, copy=False)
+            part = recording.take(STEP)
+        return
+    size = _size(rate)
+    # A sample depends on frames half a window away, their weights on two frames more, and those on their windows.
+    margin = 3 * size // 2
+    waves = own.take(part.shape[1])
+    begin = 0
+    for start in range(0, length, STEP):
+        stop, end = min(start + STEP, length), min(start + STEP + margin, length)
+        missing = end - begin - part.shape[1]
+        part = np.concatenate([part, recording.take(missing)], axis=1)
+        waves = np.concatenate([waves, own.take(missing)], axis=1)
+        inside = slice(start - begin, stop - begin)
+        yield part[:, inside], _handed_out(waves, stem_rate, part, rate)[..., inside]
+        keep = max(0, stop - margin)
+        part, waves, begin = part[:, keep - begin :], waves[:, keep - begin :], keep
+
+
+def _short(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same signal in pieces of at most PIECE samples."""
+    for array in arrays:
+        for start in range(0, array.shape[-1], PIECE):
+            yield array[..., start : start + PIECE]
+
+
+def _handed_out(stems: np.ndarray, stem_rate: int, mixture: np.ndarray, rate: int) -> np.ndarray:
+    """The equation at the top for stems `(sources, N)` and mixture `(channels, N)`: `(sources, channels, N)`."""
+    channels, length = mixture.shape
     transform = Transform(rate, length)
-    spectra = transform.forward(resample(stems, stem_rate, rate, length))
+    spectra = transform.forward(stems)
     total = spectra.sum(0)
     weights = shares(spectra, transform.top_of_band(stem_rate))
     out = np.empty((len(stems), channels, length), mixture.dtype)
@@ -60,12 +111,17 @@ def spread(stems: np.ndarray, stem_rate: int, mixture: np.ndarray, rate: int) ->
     return out
 
 
+def _size(rate: int) -> int:
+    """Samples of a window of about 50 ms, a power of two."""
+    return int(2 ** round(math.log2(0.05 * rate)))
+
+
 class Transform:
     """A short-time Fourier transform of about 50 ms at any rate, and its inverse for one length."""
 
     def __init__(self, rate: int, length: int) -> None:
         self.rate, self.length = rate, length
-        self.size = 2 ** round(math.log2(0.05 * rate))
+        self.size = _size(rate)
         self.window = torch.hann_window(self.size).sqrt()
 
     def forward(self, samples: np.ndarray) -> Tensor:

@@ -10,9 +10,10 @@ import torch
 
 from sourceprior import audio
 from sourceprior.confidence import confidence
-from sourceprior.fullband import downmix
+from sourceprior.fullband import mid
 from sourceprior.labels import ANYTHING
 from sourceprior.library import PriorLike, load_priors
+from sourceprior.pieces import loudest
 from sourceprior.priors import Source
 from sourceprior.sampling import find_device
 
@@ -32,13 +33,15 @@ def rank(
 
     Raises UserError for a recording or a prior that cannot be used.
     """
-    recording = audio.read(path)
-    audio.check(recording.samples, recording.sample_rate)
-    place = find_device(device)
-    mid = loudest(downmix(recording.samples), round(LONGEST * recording.sample_rate))
+    place, priors = find_device(device), load_priors(prior)
+    recording = audio.stream(path)
+    rate, seen = recording.sample_rate, audio.survey(recording)
+    audio.check(seen, rate)
+    signal = (piece[0] for piece in mid(recording.pieces(), seen))
+    stretch = loudest(signal, round(LONGEST * rate), rate // 10)[None]
     found = []
-    for item in load_priors(prior):
-        heard = audio.resample(mid, recording.sample_rate, item.sample_rate)
+    for item in priors:
+        heard = audio.resample(stretch, rate, item.sample_rate)
         y = torch.from_numpy(np.ascontiguousarray(heard[0])).float()
         sources = [Source(item, index, label) for index, label in enumerate(item.labels) if label != ANYTHING]
         for start in range(0, len(sources), AT_ONCE):
@@ -46,12 +49,3 @@ def rank(
             fits = confidence(y.expand(len(group), -1), group, device=place)
             found += [(source.name, item.name, fit) for source, fit in zip(group, fits.tolist(), strict=True)]
     return sorted(found, key=lambda row: -row[2])
-
-
-def loudest(samples: np.ndarray, length: int) -> np.ndarray:
-    """The `length` samples of `(1, samples)` with the greatest energy; all of them if there are fewer."""
-    if samples.shape[1] <= length:
-        return samples
-    energy = np.cumsum(np.append(0, np.square(samples[0], dtype=np.float64)))
-    start = int(np.argmax(energy[length:] - energy[:-length]))
-    return samples[:, start : start + length]

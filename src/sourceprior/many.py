@@ -15,14 +15,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from sourceprior import audio
-from sourceprior.errors import UserError, out_of_memory
+from sourceprior.errors import UserError, alternatives, out_of_memory
 from sourceprior.version import __version__
 
 ENDINGS = frozenset(
@@ -46,6 +46,7 @@ ENDINGS = frozenset(
     ]
 )
 """Endings of the files that are taken for recordings in a folder; a file that is named itself may have any."""
+ENGINES = ("local", "ray")
 NOT_PART_OF_THE_RESULT = ("batch",)
 """Settings that do not change the stems beyond rounding."""
 
@@ -83,11 +84,14 @@ class Request:
         """Raise UserError for whatever is wrong with the request itself, before any recording is looked at."""
         from sourceprior.labels import find
         from sourceprior.sampling import find_device
+        from sourceprior.separation import check_seed, noise_level
         from sourceprior.solver_choice import find_solver
 
         find(self.labels, _priors(self.prior))
         find_solver(self._settings()["solver"])
         find_device(self.device)
+        check_seed(self.options.get("seed", 0))
+        noise_level(self.options.get("residual"), self.options.get("noise_db"))
         audio.choose_format(audio.FileFormat(), self.container, self.subtype)
 
     def of(self, path: Path) -> dict[str, Any]:
@@ -141,11 +145,11 @@ def find_jobs(paths: Sequence[Path], out: Path) -> list[Job]:
 
     Raises UserError for a folder without recordings, or one that is `out` as well.
     """
-    if len(paths) == 1 and not paths[0].is_dir():
+    if len(paths) == 1 and not audio.is_folder(paths[0]):
         return [Job(paths[0], out)]
     found: dict[Path, Path] = {}
     for path in paths:
-        if not path.is_dir():
+        if not audio.is_folder(path):
             found.setdefault(path, Path(path.name))
             continue
         if path.resolve() == out.resolve():
@@ -197,20 +201,19 @@ def separate_one(
     asked = request.of(job.path)
     if not overwrite and (report := finished(job.folder, asked)):
         return Outcome(job, "skipped", report=report)
-    separation.make_folder(job.folder)
-    result = separation.separate(
+    report = separation.separate_file(
         job.path,
-        None,
+        job.folder,
         request.labels,
+        form=form,
+        picture=request.picture,
+        notes={"request": asked},
         prior=_priors(request.prior),
         device=request.device,
         callback=callback,
         **request.options,
     )
-    result.report["request"] = asked
-    replace(result, format=form).save(job.folder, request.picture)
-    # What saving added, such as samples beyond full scale, stands in the file.
-    return Outcome(job, "done", report=json.loads((job.folder / "report.json").read_text(encoding="utf-8")))
+    return Outcome(job, "done", report=report)
 
 
 def attempt(job: Job, request: Request, overwrite: bool = False) -> Outcome:
@@ -226,9 +229,25 @@ def attempt(job: Job, request: Request, overwrite: bool = False) -> Outcome:
 
 
 def separate_many(
-    jobs: Sequence[Job], request: Request, *, processes: int = 1, overwrite: bool = False
+    jobs: Sequence[Job],
+    request: Request,
+    *,
+    processes: int | None = None,
+    overwrite: bool = False,
+    engine: str = "local",
 ) -> Iterator[Outcome]:
-    """Outcomes of all jobs, as they come in. A job that takes its process with it fails, too, and alone."""
+    """Outcomes of all jobs, as they come in. A job that takes its process with it fails, too, and alone.
+
+    Args:
+        processes: jobs at a time; None for one at a time, on a cluster for as many as it has processors.
+        engine: "local", or "ray" for a Ray cluster, see `cluster`.
+    """
+    if engine == "ray":
+        from sourceprior.cluster import on_ray
+
+        yield from on_ray(jobs, request, at_once=processes, overwrite=overwrite)
+        return
+    processes = processes or 1
     if processes == 1 or len(jobs) == 1:
         yield from (attempt(job, request, overwrite) for job in jobs)
         return
@@ -299,6 +318,14 @@ def _weights(names: tuple[str, ...] | None) -> str:
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def check_sharing(engine: str, processes: int | None) -> None:
+    """Raise UserError for an engine that does not exist, or fewer than one job at a time."""
+    if engine not in ENGINES:
+        raise UserError(f"There is no engine {engine!r}; choose {alternatives(ENGINES)}.")
+    if processes is not None and processes < 1:
+        raise UserError(f"jobs must be 1 or more, not {processes}.")
 
 
 def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sourceprior.audio import channels_first, decibel, replacing, rms
+from sourceprior.audio import channels_first, decibel, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,34 +19,110 @@ LOWEST = 50.0
 """Hz at the lower edge of the spectrograms."""
 BANDS = 200
 MOST_COLUMNS = 900
+STRETCHES = 600
+"""Of the waveform's envelope."""
 DYNAMICS = 70.0
 """dB from the loudest point of the picture to black."""
 
 
-def log_spectrogram(samples: np.ndarray, sample_rate: int, highest: float | None = None) -> np.ndarray:
-    """Level in dB `(BANDS, frames)` of mono samples `(N,)`: rows evenly spaced in log frequency, LOWEST to `highest`.
+class Sketch:
+    """What a picture shows of a mono signal that comes in pieces: spectrogram, envelope, level, in bounded memory.
 
-    A sine of amplitude 1 is about 0 dB. Frames are short enough (64 ms) for syllables; where a row is wider than a bin
-    it shows the strongest bin, so that no partial is lost.
+    Args:
+        length: samples in all.
+        highest: Hz at the upper edge; by default the picture's usual one.
     """
-    size = 2 ** round(np.log2(0.064 * sample_rate))
-    hop = max(size // 4, -(-len(samples) // MOST_COLUMNS))
-    window = np.hanning(size + 1)[:-1]
-    padded = np.pad(samples.astype(np.float32), (size // 2, size))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[: len(samples) + 1 : hop]
-    magnitude = np.abs(np.fft.rfft(frames * window, axis=1)).T / (window.sum() / 2)
-    edges = np.geomspace(LOWEST, highest or sample_rate / 2, BANDS + 1) * size / sample_rate
-    rows = []
-    for low, high in itertools.pairwise(edges):
-        first, last = int(np.ceil(low)), int(min(np.ceil(high), len(magnitude)))
-        if last > first:
-            rows.append(magnitude[first:last].max(0))
-        else:
-            # Narrower than a bin: between the two nearest ones.
-            below, part = divmod((low + high) / 2, 1)
-            pair = magnitude[[int(below), min(int(below) + 1, len(magnitude) - 1)]]
-            rows.append(pair[0] * (1 - part) + pair[1] * part)
-    return 20 * np.log10(np.maximum(rows, 1e-10))
+
+    def __init__(self, length: int, sample_rate: int, highest: float | None = None) -> None:
+        self.length, self.sample_rate = length, sample_rate
+        self.highest = highest or top_of_picture(sample_rate)
+        self.size = 2 ** round(np.log2(0.064 * sample_rate))
+        self.hop = max(self.size // 4, -(-length // MOST_COLUMNS))
+        self.columns: list[np.ndarray] = []
+        count = min(STRETCHES, max(1, length))
+        self.edges = np.concatenate([part[:1] for part in np.array_split(np.arange(max(1, length)), count)])
+        self.low, self.high = np.full(count, np.inf), np.full(count, -np.inf)
+        self.energy, self.position = 0.0, 0
+        # Frames are centred, with zeros outside.
+        self.held, self.begin = np.zeros(self.size // 2, np.float32), -(self.size // 2)
+
+    def add(self, samples: np.ndarray) -> None:
+        """The next samples `(n,)`."""
+        if not len(samples):
+            return
+        inside = np.searchsorted(self.edges, self.position + np.arange(len(samples)), side="right") - 1
+        first = np.flatnonzero(np.diff(inside, prepend=-1))
+        which = inside[first]
+        self.low[which] = np.minimum(self.low[which], np.minimum.reduceat(samples, first))
+        self.high[which] = np.maximum(self.high[which], np.maximum.reduceat(samples, first))
+        self.energy += float(np.square(samples, dtype=np.float64).sum())
+        self.position += len(samples)
+        self._frames(samples.astype(np.float32))
+
+    @property
+    def rms(self) -> float:
+        """Root mean square, linear."""
+        return (self.energy / max(1, self.length)) ** 0.5
+
+    @property
+    def peak(self) -> float:
+        """Greatest absolute value."""
+        return float(max(self.high.max(), -self.low.min()))
+
+    def spectrogram(self) -> np.ndarray:
+        """Level in dB `(BANDS, columns)`: rows evenly spaced in log frequency, LOWEST to `highest`, once all is added.
+
+        A sine of amplitude 1 is about 0 dB. Frames are short enough (64 ms) for syllables; where a row is wider than a
+        bin it shows the strongest bin, so that no partial is lost.
+        """
+        if len(self.columns) * self.hop <= self.length:
+            self._frames(np.zeros(self.size, np.float32))
+        return 20 * np.log10(np.maximum(np.stack(self.columns, axis=1), 1e-10))
+
+    def _frames(self, samples: np.ndarray) -> None:
+        """Columns of the frames that are whole now."""
+        self.held = np.concatenate([self.held, samples])
+        window = np.hanning(self.size + 1)[:-1]
+        while (centre := len(self.columns) * self.hop) <= self.length:
+            start = centre - self.size // 2 - self.begin
+            if start + self.size > len(self.held):
+                break
+            frame = self.held[start : start + self.size] * window
+            self.columns.append(self._rows(np.abs(np.fft.rfft(frame)) / (window.sum() / 2)))
+        done = min(len(self.held), max(0, len(self.columns) * self.hop - self.size // 2 - self.begin))
+        self.held, self.begin = self.held[done:].copy(), self.begin + done
+
+    def _rows(self, magnitude: np.ndarray) -> np.ndarray:
+        """Bins `(size/2 + 1,)` to rows `(BANDS,)`."""
+        rows = np.empty(BANDS)
+        edges = np.geomspace(LOWEST, self.highest, BANDS + 1) * self.size / self.sample_rate
+        for row, (low, high) in enumerate(itertools.pairwise(edges)):
+            first, last = int(np.ceil(low)), int(min(np.ceil(high), len(magnitude)))
+            if last > first:
+                rows[row] = magnitude[first:last].max()
+            else:
+                # Narrower than a bin: between the two nearest ones.
+                below, part = divmod((low + high) / 2, 1)
+                rows[row] = magnitude[int(below)] * (1 - part)
+                rows[row] += magnitude[min(int(below) + 1, len(magnitude) - 1)] * part
+        return rows
+
+
+def top_of_picture(sample_rate: int) -> float:
+    """Hz at the upper edge of a picture."""
+    return min(sample_rate / 2, 20_000.0)
+
+
+def sketch(samples: np.ndarray, sample_rate: int, highest: float | None = None) -> Sketch:
+    """The sketch of mono samples `(N,)`."""
+    made = Sketch(len(samples), sample_rate, highest)
+    made.add(samples)
+    return made
+
+
+def log_spectrogram(samples: np.ndarray, sample_rate: int, highest: float | None = None) -> np.ndarray:
+    """`Sketch.spectrogram` of mono samples `(N,)`, up to `highest` or half the sample rate."""
+    return sketch(samples, sample_rate, highest or sample_rate / 2).spectrogram()
 
 
 def spectrograms(
@@ -60,23 +136,35 @@ def spectrograms(
 
     Raises UserError where the file cannot be written.
     """
+    draw(_sketches(signals, sample_rate), sample_rate, path, notes)
+
+
+def draw(sketches: Mapping[str, Sketch], sample_rate: int, path: Path, notes: Mapping[str, str] = {}) -> None:
+    """`spectrograms` of signals that were sketched as they came. Raises UserError where the file cannot be written."""
     # Encoded first: matplotlib would take the ending of the half-written file for a format.
     encoded = io.BytesIO()
-    figure(signals, sample_rate, notes).savefig(encoded, format="png", dpi=110)
+    _figure(sketches, sample_rate, notes).savefig(encoded, format="png", dpi=110)
     with replacing(path) as part:
         part.write_bytes(encoded.getvalue())
 
 
 def figure(signals: Mapping[str, np.ndarray], sample_rate: int, notes: Mapping[str, str] | None = None) -> Figure:
     """The figure that `spectrograms` writes."""
+    return _figure(_sketches(signals, sample_rate), sample_rate, notes or {})
+
+
+def _sketches(signals: Mapping[str, np.ndarray], sample_rate: int) -> dict[str, Sketch]:
+    return {name: sketch(channels_first(samples)[0].mean(0), sample_rate) for name, samples in signals.items()}
+
+
+def _figure(mono: Mapping[str, Sketch], sample_rate: int, notes: Mapping[str, str]) -> Figure:
     from matplotlib.figure import Figure
 
-    mono = {name: channels_first(samples)[0].mean(0) for name, samples in signals.items()}
-    highest = min(sample_rate / 2, 20_000.0)
-    levels = {name: log_spectrogram(samples, sample_rate, highest) for name, samples in mono.items()}
+    highest = top_of_picture(sample_rate)
+    levels = {name: made.spectrogram() for name, made in mono.items()}
     top = max(5 * round(level.max() / 5) for level in levels.values())
-    peak = max(float(np.abs(samples).max()) for samples in mono.values()) or 1.0
-    seconds = len(next(iter(mono.values()))) / sample_rate
+    peak = max(made.peak for made in mono.values()) or 1.0
+    seconds = next(iter(mono.values())).length / sample_rate
 
     columns = min(len(mono), 4)
     rows = -(-len(mono) // columns)
@@ -87,9 +175,9 @@ def figure(signals: Mapping[str, np.ndarray], sample_rate: int, notes: Mapping[s
         row, column = divmod(index, columns)
         wave, spectrum = axes[2 * row : 2 * row + 2, column]
         _draw_wave(wave, mono[name], seconds, peak)
-        note = f"  {notes[name]}" if notes and name in notes else ""
+        note = f"  {notes[name]}" if name in notes else ""
         wave.set_title(name.replace("_", " "), fontsize=12, fontweight="bold", loc="left")
-        wave.set_title(f"{decibel(rms(mono[name])):.1f} dB{note}", fontsize=9, loc="right", color="0.35")
+        wave.set_title(f"{decibel(mono[name].rms):.1f} dB{note}", fontsize=9, loc="right", color="0.35")
         image = spectrum.imshow(
             levels[name],
             origin="lower",
@@ -110,11 +198,10 @@ def figure(signals: Mapping[str, np.ndarray], sample_rate: int, notes: Mapping[s
     return drawing
 
 
-def _draw_wave(axes: Any, samples: np.ndarray, seconds: float, peak: float) -> None:
+def _draw_wave(axes: Any, made: Sketch, seconds: float, peak: float) -> None:
     """The waveform's envelope: lowest and highest sample of each of some hundred stretches."""
-    stretches = np.array_split(samples, min(600, len(samples)))
-    time = (np.arange(len(stretches)) + 0.5) * seconds / len(stretches)
-    axes.fill_between(time, [s.min() for s in stretches], [s.max() for s in stretches], color="0.25", linewidth=0.4)
+    time = (np.arange(len(made.low)) + 0.5) * seconds / len(made.low)
+    axes.fill_between(time, made.low, made.high, color="0.25", linewidth=0.4)
     axes.set(ylim=(-1.05 * peak, 1.05 * peak), xlim=(0, seconds), yticks=[])
     axes.tick_params(labelbottom=False)
     axes.axhline(0, color="0.25", linewidth=0.4)

@@ -1,4 +1,4 @@
-"""From one mixture at the prior's rate to its stems: level, noise levels, candidates, windows, solver.
+"""From one mixture at the prior's rate to its stems: level, noise levels, candidates, blocks, windows, solver.
 
 The part of the pipeline that knows no files, channels, label names or rates; `separate` and `sourceprior evaluate` both
 call it.
@@ -6,8 +6,9 @@ call it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ import torch
 from torch import Tensor
 
 from sourceprior import candidates, voices
+from sourceprior.blocks import Handover, Seam, cut
 from sourceprior.conditioning import guided
 from sourceprior.errors import UserError, alternatives
 from sourceprior.mixture import Mixture
+from sourceprior.pieces import Pieces, loudest
 from sourceprior.priors import Source, joint
 from sourceprior.solver_choice import check_options, find_solver
 from sourceprior.vp import frozen, noise_levels
@@ -41,6 +44,7 @@ class Settings:
         options: the solver's own options.
         segment: seconds of a window; longer recordings are denoised in overlapping windows.
         overlap: part of a window that it shares with the next.
+        block: seconds that are solved at a time, four windows at least; memory grows with it, see `blocks`.
         batch: windows in flight; memory grows with it, the result does not depend on it.
         noise_db: level of what no source explains, dB of the mixture's; None: the sources explain everything.
         tell_apart: sources of one label become different parts of it where the prior knows some, see `voices`.
@@ -56,6 +60,7 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
     segment: float = 8.0
     overlap: float = 0.25
+    block: float = 60.0
     batch: int = 1
     noise_db: float | None = None
     tell_apart: bool = True
@@ -70,6 +75,7 @@ class Settings:
             ("batch", 1, 1024),
             ("segment", 1, 600),
             ("overlap", 0, 0.5),
+            ("block", 1, 3600),
             ("sigma_max", 0.01, 1000),
             ("sigma_min", 1e-5, self.sigma_max),
             ("label_scale", 0, 100),
@@ -123,6 +129,58 @@ def find_device(name: str) -> torch.device:
     return torch.device(kind if name == "auto" else name)
 
 
+EXCERPT = 30.0
+"""Seconds of a recording by which sources of one label are told apart."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What must be known of a whole mixture before its first block is solved.
+
+    Attributes:
+        length: samples.
+        rms: linear.
+        excerpt: its loudest stretch of up to EXCERPT seconds, `(n,)`; sources of one label are told apart by that.
+    """
+
+    length: int
+    rms: float
+    excerpt: Tensor
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The next samples of all stems.
+
+    Attributes:
+        stems: `(K, n)`.
+        spread: how far the candidates of their block lie apart, energy relative to the stem's, `(K,)`.
+    """
+
+    stems: Tensor
+    spread: Tensor
+
+
+def block_samples(settings: Settings, rate: int) -> int:
+    """Samples that are solved at a time."""
+    return round(max(settings.block, 4 * settings.segment) * rate)
+
+
+def overview(pieces: Iterable[np.ndarray], rate: int) -> Overview:
+    """Go through a mixture once that comes in pieces `(n,)` at `rate` Hz, the priors'."""
+    length, energy = 0, 0.0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal length, energy
+        for piece in pieces:
+            length += len(piece)
+            energy += float(np.square(piece, dtype=np.float64).sum())
+            yield piece
+
+    excerpt = torch.from_numpy(loudest(counted(), round(EXCERPT * rate), rate))
+    return Overview(length, (energy / max(1, length)) ** 0.5, excerpt)
+
+
 def solve(
     y: Tensor,
     sources: Sequence[Source],
@@ -134,12 +192,33 @@ def solve(
 ) -> tuple[Tensor, Tensor]:
     """Separate one mixture `(N,)` at the priors' sample rate into `(K, N)` on the CPU.
 
+    Beside the stems it returns how far the candidates lie apart, energy relative to the stem's, `(K,)`. It is
+    `solve_pieces`, to which it leaves the rest.
+    """
+    seen = overview([y.numpy()], sources[0].prior.sample_rate)
+    parts = list(solve_pieces([y.numpy()], seen, sources, settings, seed=seed, device=device, callback=callback))
+    energy = torch.stack([part.stems.square().sum(1) for part in parts])
+    spread = (energy * torch.stack([part.spread for part in parts])).sum(0) / energy.sum(0).clamp_min(1e-20)
+    return torch.cat([part.stems for part in parts], dim=1), parts[0].spread if len(parts) == 1 else spread
+
+
+def solve_pieces(
+    pieces: Iterable[np.ndarray],
+    whole: Overview,
+    sources: Sequence[Source],
+    settings: Settings,
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    callback: Progress | None = None,
+) -> Iterator[Solved]:
+    """Separate a mixture at the priors' sample rate that comes in pieces `(n,)`; stems come in pieces, too.
+
     The stems add up to it, but for what `settings.noise_db` lets them leave.
 
-    Beside the stems it returns how far the candidates lie apart, energy relative to the stem's, `(K,)`.
-
     The mixture is scaled so that a typical source has the level the priors were trained at, and the stems are scaled
-    back. Same seed, same stems; the noise is drawn on the CPU, so that this does not depend on the device.
+    back. Same seed, same stems; the noise is drawn on the CPU, so that this does not depend on the device. A mixture
+    longer than `settings.block` is solved in blocks, and no more than one of them is in memory.
 
     Raises UserError for an unknown solver, an option it does not have, or a noise level it does not know.
     """
@@ -151,56 +230,83 @@ def solve(
     if settings.noise_db is not None and solver.__name__ not in NOISE_SOLVERS:
         raise UserError(f"The solver {solver.__name__} knows no noise level; choose {alternatives(NOISE_SOLVERS)}.")
     level = float(np.mean([source.prior.level for source in sources]))
-    segment = round(settings.segment * sources[0].prior.sample_rate)
-    gain = level * len(sources) ** 0.5 / max(float(y.double().square().mean().sqrt()), 1e-12)
-
-    scaled = (y * gain).to(device, torch.float32)[None]
+    rate = sources[0].prior.sample_rate
+    gain = level * len(sources) ** 0.5 / max(whole.rms, 1e-12)
     noise_std = 0.0 if settings.noise_db is None else level * len(sources) ** 0.5 * 10 ** (settings.noise_db / 20)
 
-    def problem_of(chosen: Sequence[Source]) -> Mixture:
+    def problem_of(chosen: Sequence[Source], y: Tensor) -> Mixture:
         denoise = joint(chosen, device)
         labelled = guided(denoise, chosen, settings.label_scale, device)
-        whole = windowed(labelled, segment, settings.overlap, settings.batch)
-        return Mixture(scaled, whole, len(chosen), denoise.spectra, noise_std)
+        windows = windowed(labelled, round(settings.segment * rate), settings.overlap, settings.batch)
+        scaled = (y * gain).to(device, torch.float32)[None]
+        return Mixture(scaled, windows, len(chosen), denoise.spectra, noise_std)
 
     if settings.tell_apart:
-        sources = voices.tell_apart(sources, problem_of, level, seed)
-    problem = problem_of(sources)
+        sources = voices.tell_apart(sources, lambda chosen: problem_of(chosen, whole.excerpt), level, seed)
+    shared = round(max(settings.segment / 2, 1.0) * rate)
+    places = cut(whole.length, block_samples(settings, rate), shared)
+
+    heard, seam, handover, y = Pieces(pieces), Seam(shared), None, np.zeros(0, np.float32)
+    for index, (start, stop) in enumerate(places):
+
+        def progress(step: int, steps: int, *_: Any, index: int = index) -> None:
+            if callback:
+                callback(index * steps + step + 1, len(places) * steps)
+
+        last = index == len(places) - 1
+        y = np.concatenate([y[len(y) - shared :] if index else y, heard.take(stop - start - (shared if index else 0))])
+        handover = Handover(handover, shared, last)
+        problem = problem_of(sources, torch.from_numpy(y))
+        with torch.no_grad():
+            stems, apart = _solve_block(
+                problem, sources, settings, solver, options, level, handover, generator(seed, index), progress
+            )
+        # Runs may name sources that are alike in another order in the next block.
+        order = partial(candidates.align, alike=_alike(sources)) if settings.candidates > 1 else None
+        yield Solved(seam.add(finite(stems, settings.solver).cpu() / gain, last, order), apart.cpu())
+
+
+def _solve_block(
+    problem: Mixture,
+    sources: Sequence[Source],
+    settings: Settings,
+    solver: Callable[..., Tensor],
+    options: Mapping[str, Any],
+    level: float,
+    handover: Handover,
+    noise: torch.Generator,
+    callback: Callable[..., None],
+) -> tuple[Tensor, Tensor]:
+    """Stems `(K, N)` of one block at the priors' level, and how far candidates lie apart, `(K,)`."""
     denoisers = [source.prior.denoiser for source in sources]
-    sigmas = noise_levels(denoisers, settings.steps, settings.sigma_min * level, settings.sigma_max * level)
-
-    def progress(step: int, steps: int, *_: Any) -> None:
-        if callback:
-            callback(step + 1, steps)
-
     if settings.solver in PAPER_SOLVERS:
         from sourceprior.presets import paper_solver, scale_of
 
-        with torch.no_grad(), frozen(denoisers):
+        # The released form of `analytical` scales every block to its own peak: only the noise can be shared.
+        own_scale = settings.solver == "analytical" and settings.form == "released"
+        with frozen(denoisers):
             stems = paper_solver(
-                problem,
+                problem if own_scale else handover.problem(problem),
                 settings.solver,
                 settings.form,
                 options,
                 steps=settings.steps,
                 scale=scale_of(sources),
-                generators=[generator(seed)],
-                callback=progress,
+                generators=[handover.noise(noise)],
+                callback=callback,
             )[0]
-        return finite(stems, settings.solver).cpu() / gain, torch.zeros(len(sources))
-
-    with torch.no_grad():
-        (answer,) = candidates.run(
-            problem,
-            sigmas,
-            solver,
-            generators=[generator(seed)],
-            count=settings.candidates,
-            alike=[(id(source.prior), source.index) for source in sources],
-            callback=progress,
-            **options,
-        )
-    return finite(answer.stems, settings.solver).cpu() / gain, answer.spread.cpu()
+        return stems, torch.zeros(len(stems))
+    (answer,) = candidates.run(
+        problem,
+        noise_levels(denoisers, settings.steps, settings.sigma_min * level, settings.sigma_max * level),
+        handover.solver(solver),
+        generators=[noise],
+        count=settings.candidates,
+        alike=_alike(sources),
+        callback=callback,
+        **options,
+    )
+    return answer.stems, answer.spread
 
 
 def finite(stems: Tensor, solver: str) -> Tensor:
@@ -210,7 +316,13 @@ def finite(stems: Tensor, solver: str) -> Tensor:
     return stems
 
 
-def generator(seed: int) -> torch.Generator:
-    """The generator of a seed; neighbouring seeds share nothing."""
-    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+def _alike(sources: Sequence[Source]) -> list[tuple[int, int]]:
+    """A key per source; those with equal keys cannot be told apart by their priors."""
+    return [(id(source.prior), source.index) for source in sources]
+
+
+def generator(seed: int, block: int = 0) -> torch.Generator:
+    """The generator of a seed and a block; neighbouring ones share nothing."""
+    entropy = (seed, block) if block else seed
+    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))

@@ -1,14 +1,16 @@
-"""The one pipeline: command line, demo, benchmarks and tests all call `separate`.
+"""The one pipeline: command line, demo, benchmarks and tests all call `separate` or `separate_file`.
 
-file or array → (channels, samples) → mid signal at the prior's rate → sampling.solve → every channel, full band
+file or array → (channels, samples) → mid signal at the prior's rate → sampling.solve_pieces → every channel, full band
+
+A recording is gone through four times, piece by piece: what it is like, how loud the mid signal is, solving, and, in
+step with that, handing out. Nothing of it is in memory but the block that is being solved; `separate` keeps the stems.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,14 @@ import torch
 from sourceprior import audio
 from sourceprior.confidence import DOUBTFUL, confidence
 from sourceprior.errors import UserError
-from sourceprior.fullband import downmix, spread
+from sourceprior.fullband import mid, spread
 from sourceprior.labels import find
 from sourceprior.library import PriorLike, load_priors
-from sourceprior.sampling import Progress, find_device, settings_of, solve
+from sourceprior.pieces import Pieces
+from sourceprior.priors import Source
+from sourceprior.sampling import Overview, Progress, Settings, find_device, overview, settings_of, solve_pieces
+from sourceprior.stem_files import StemFiles
+from sourceprior.stem_files import make_folder as make_folder
 from sourceprior.version import __version__
 
 FAINT = 1e-3
@@ -58,37 +64,17 @@ class Separation:
     def save(self, folder: str | os.PathLike[str], picture: bool = True) -> Path:
         """Write the stems, residual, report.json and spectrograms.png into a folder, which is made if need be.
 
-        Stems are rounded to the file's sample type first and the residual is taken against the rounded ones, so that
-        the files add up to the mixture as the arrays do. In integer files samples beyond full scale are limited; what
-        that takes away is in the residual too, and `report["warnings"]` tells.
-
-        Raises UserError where something cannot be written.
+        See `StemFiles`, also for errors.
         """
-        folder = make_folder(folder)
-        # It is written last: where it lies, everything it tells of is whole.
-        _remove(folder / "report.json")
-        warnings = list(self.report["warnings"])
-        names = [f"{_file_name(name)}.{self.format.extension}" for name in self.stems]
-        residual_name = f"residual.{self.format.extension}"
-        remainder = audio.channels_first(self.mixture)[0]
-        for (name, stem), file in zip(self.stems.items(), names, strict=True):
-            samples = audio.channels_first(stem)[0]
-            remainder = remainder - audio.write(folder / file, samples, self.sample_rate, self.format)
-            over = int(np.count_nonzero(np.abs(samples) > 1))
-            if over:
-                kept = "kept" if self.format.is_float else "limited, and the rest put into the residual"
-                warnings.append(f"{name} has {over} samples beyond full scale; they were {kept}.")
-        audio.write(folder / residual_name, remainder, self.sample_rate, self.format)
-        files = [*names, residual_name]
-        if picture:
-            files.append("spectrograms.png")
-            from sourceprior.plots import spectrograms
-
-            spectrograms({"mixture": self.mixture, **self.stems}, self.sample_rate, folder / "spectrograms.png")
-        report = {**self.report, "warnings": warnings, "files": files}
-        with audio.replacing(folder / "report.json") as part:
-            part.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        return folder
+        mixture = audio.channels_first(self.mixture)[0]
+        stems = np.stack([audio.channels_first(stem)[0] for stem in self.stems.values()])
+        files = StemFiles(folder, list(self.stems), mixture.shape, self.sample_rate, self.format, picture)
+        with files:
+            for start in range(0, mixture.shape[1], audio.PIECE):
+                place = slice(start, start + audio.PIECE)
+                files.add(mixture[:, place], stems[..., place])
+        files.report(self.report)
+        return files.folder
 
 
 def separate(
@@ -109,7 +95,7 @@ def separate(
     callback: Progress | None = None,
     **settings: Any,
 ) -> Separation:
-    """Take a recording apart into the sources named by `labels`.
+    """Take a recording apart into the sources named by `labels`; `separate_file` does it without holding the stems.
 
     Args:
         mixture: a path, or samples in full scale ±1 as `(samples,)`, `(channels, samples)` or `(samples, channels)`;
@@ -133,66 +119,204 @@ def separate(
     Raises:
         UserError: for a recording, a label or an option that cannot be used; the message is one sentence.
     """
-    started = time.perf_counter()
-    samples, rate, restore, form, oddities = _samples(mixture, sample_rate)
-    audio.check(samples, rate)
-    oddities += audio.oddities(samples, rate)
-    settings |= {"candidates": candidates, "noise_db": noise_level(residual, noise_db)}
-    chosen = settings_of(preset, steps=steps, solver=solver, options=options, **settings)
+    stream, restore = _stream(mixture, sample_rate)
+    changes = dict(settings, steps=steps, candidates=candidates, solver=solver, options=options)
+    job = Separating(
+        stream, labels, prior, preset, seed, residual, noise_db, device, callback, changes, source_path=mixture
+    )
+    remainder = np.empty((stream.channels, job.seen.length), stream.dtype)
+    stems = np.empty((len(job.sources), *remainder.shape), stream.dtype)
+    position = 0
+    for samples, parts in job.pieces():
+        place = slice(position, position + samples.shape[1])
+        stems[..., place], remainder[:, place] = parts, samples - parts.sum(0, dtype=np.float64)
+        position = place.stop
+    return Separation(
+        stems={source.name: restore(stem) for source, stem in zip(job.sources, stems, strict=True)},
+        residual=restore(remainder),
+        sample_rate=stream.sample_rate,
+        report=job.report(),
+        format=stream.form,
+    )
+
+
+def separate_file(
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    labels: Sequence[str],
+    *,
+    form: audio.FileFormat | None = None,
+    picture: bool = True,
+    notes: Mapping[str, Any] | None = None,
+    prior: PriorLike | Iterable[PriorLike] | None = None,
+    preset: str = "default",
+    seed: int = 0,
+    residual: str | None = None,
+    noise_db: float | None = None,
+    device: str = "auto",
+    callback: Progress | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """What `separate(path, ...).save(folder)` does, in memory that does not grow with the recording's length.
+
+    Args:
+        form: format of the files; None for the recording's own.
+        picture: whether spectrograms.png is drawn.
+        notes: further entries of report.json.
+
+    The other arguments are those of `separate`.
+
+    Returns:
+        What report.json holds.
+
+    Raises:
+        UserError: as `separate`, and where something cannot be written.
+    """
+    stream = audio.stream(path)
+    job = Separating(stream, labels, prior, preset, seed, residual, noise_db, device, callback, settings, path)
+    names, shape = [source.name for source in job.sources], (stream.channels, job.seen.length)
+    files = StemFiles(folder, names, shape, stream.sample_rate, form or stream.form, picture)
+    with files:
+        for samples, parts in job.pieces():
+            files.add(samples, parts)
+    return files.report({**job.report(), **(notes or {})})
+
+
+class Separating:
+    """One recording on its way: what was asked, looked at and counted. Raises UserError for what cannot be used."""
+
+    def __init__(
+        self,
+        stream: audio.Stream,
+        labels: Sequence[str],
+        prior: PriorLike | Iterable[PriorLike] | None,
+        preset: str,
+        seed: int,
+        residual: str | None,
+        noise_db: float | None,
+        device: str,
+        callback: Progress | None,
+        settings: Mapping[str, Any],
+        source_path: Any = None,
+    ) -> None:
+        self.started = time.perf_counter()
+        self.stream, self.preset, self.seed, self.callback = stream, preset, seed, callback
+        self.path = source_path if isinstance(source_path, (str, os.PathLike)) else None
+        self.settings: Settings = settings_of(preset, **settings, noise_db=noise_level(residual, noise_db))
+        check_seed(seed)
+        self.labels = [labels] if isinstance(labels, str) else list(labels)
+        self.sources: list[Source] = find(self.labels, load_priors(prior))
+        self.rate = self.sources[0].prior.sample_rate
+        self.device = find_device(device)
+        # The cheap questions come first: a long recording takes its time.
+        self.seen = audio.survey(stream)
+        audio.check(self.seen, stream.sample_rate)
+        count = len(self.sources)
+        self.length = max(1, round(self.seen.length * self.rate / stream.sample_rate))
+        # Energies: of the stems at the priors' rate with what weighs each block's figures, and of what is given out.
+        self.solved, self.apart, self.sure = torch.zeros(3, count, dtype=torch.float64)
+        self.energy, self.left = np.zeros(count), 0.0
+
+    def heard(self) -> Iterator[np.ndarray]:
+        """The mid signal at the priors' rate, pieces `(n,)`."""
+        signal = mid(self._whole(), self.seen)
+        for piece in audio.resampled(signal, self.stream.sample_rate, self.rate, self.length):
+            yield piece[0].astype(np.float32)
+
+    def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The recording's next samples `(channels, n)`, and its stems' `(K, channels, n)`, in its own precision."""
+        handed = spread(self._stems(), self.rate, self._whole(), self.stream.sample_rate, self.seen.length)
+        for samples, stems in handed:
+            # Before the residual is taken, so that it holds what the samples' own precision rounds away.
+            parts = stems[: len(self.sources)].astype(samples.dtype, copy=False)
+            self.energy += np.square(parts, dtype=np.float64).sum((1, 2))
+            self.left += float(np.square(samples - parts.sum(0, dtype=np.float64)).sum())
+            yield samples, parts
+
+    def _whole(self) -> Iterator[np.ndarray]:
+        """The recording, of which no sample may be missing or new since it was looked at."""
+        length = 0
+        for piece in self.stream.pieces():
+            length += piece.shape[1]
+            if length > self.seen.length:
+                break
+            yield piece
+        if length != self.seen.length:
+            raise UserError(f"{self.stream.name} changed while it was read: separate it again.")
+
+    def _stems(self) -> Iterator[np.ndarray]:
+        """Stems at the priors' rate `(K, n)`, and what they leave unexplained as one more where it may be something."""
+        whole: Overview = overview(self.heard(), self.rate)
+        heard = Pieces(self.heard())
+        chosen = self.settings
+        for part in solve_pieces(
+            self.heard(), whole, self.sources, chosen, seed=self.seed, device=self.device, callback=self.callback
+        ):
+            stems = part.stems
+            sure = confidence(
+                stems,
+                self.sources,
+                segment=chosen.segment,
+                overlap=chosen.overlap,
+                batch=chosen.batch,
+                device=self.device,
+            )
+            energy = stems.double().square().sum(1)
+            self.solved += energy
+            self.apart += energy * part.spread
+            self.sure += energy * sure
+            if chosen.noise_db is not None:
+                # What is left takes its share of every channel and of the band above, as the sources do.
+                y = torch.from_numpy(heard.take(stems.shape[1]))
+                stems = torch.cat([stems, (y - stems.sum(0))[None]])
+            yield stems.numpy()
+
+    def report(self) -> dict[str, Any]:
+        """What was done, once all pieces are out."""
+        names = [source.name for source in self.sources]
+        weight = self.solved.clamp_min(1e-30)
+        samples = self.stream.channels * self.seen.length
+        total = float(self.energy.sum()) or 1.0
+        mixture_db = audio.decibel(self.seen.rms)
+        level = {name: audio.decibel((e / samples) ** 0.5) for name, e in zip(names, self.energy, strict=True)}
+        share = {name: float(e) / total for name, e in zip(names, self.energy, strict=True)}
+        report: dict[str, Any] = {
+            "sourceprior": __version__,
+            "torch": torch.__version__,
+            "mixture": None if self.path is None else _printable(self.path),
+            "sample_rate": self.stream.sample_rate,
+            "channels": self.stream.channels,
+            "samples": self.seen.length,
+            "labels": self.labels,
+            "priors": [
+                {"label": s.prior.labels[s.index], "prior": s.prior.name, "licence": s.prior.licence}
+                for s in self.sources
+            ],
+            "preset": self.preset,
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+            "device": str(self.device),
+            "seconds": round(time.perf_counter() - self.started, 3),
+            # Energy of the candidates' deviations from their mean, relative to the stem's: an uncertainty; 0 for one
+            # run. Of several blocks the mean, by energy, as for confidence.
+            "spread": {n: round(value, 4) for n, value in zip(names, (self.apart / weight).tolist(), strict=True)},
+            # The part of a stem that its own prior restores from noise, 0 to 1, see `confidence`.
+            "confidence": {n: round(value, 3) for n, value in zip(names, (self.sure / weight).tolist(), strict=True)},
+            "mixture_db": round(mixture_db, 2),
+            "stems": {
+                name: {"level_db": round(level[name], 2), "energy_share": round(share[name], 4)} for name in names
+            },
+            "residual_db_of_mixture": round(audio.decibel((self.left / samples) ** 0.5) - mixture_db, 1),
+        }
+        file = audio.broken(self.stream, self.seen.length)
+        report["warnings"] = [*file, *audio.oddities(self.seen, self.stream.sample_rate), *_doubts(report, share)]
+        return report
+
+
+def check_seed(seed: int) -> None:
+    """Raise UserError for a seed below 0."""
     if seed < 0:
         raise UserError(f"The seed must not be negative: {seed}.")
-    if isinstance(labels, str):
-        labels = [labels]
-    sources = find(labels, load_priors(prior))
-    own_rate = sources[0].prior.sample_rate
-    place = find_device(device)
-
-    mid = downmix(samples)
-    length = max(1, round(mid.shape[1] * own_rate / rate))
-    y = torch.from_numpy(np.ascontiguousarray(audio.resample(mid, rate, own_rate, length)[0]))
-    solved, apart = solve(y, sources, chosen, seed=seed, device=place, callback=callback)
-    sure = confidence(
-        solved, sources, segment=chosen.segment, overlap=chosen.overlap, batch=chosen.batch, device=place
-    ).tolist()
-    if chosen.noise_db is not None:
-        # What is left takes its share of every channel and of the band above, as the sources do.
-        solved = torch.cat([solved, (y - solved.sum(0))[None]])
-    stems = spread(solved.numpy(), own_rate, samples, rate)[: len(sources)]
-    # Before the residual is taken, so that it holds what the samples' own precision rounds away.
-    stems = stems.astype(samples.dtype, copy=False)
-    remainder = (samples - stems.sum(0, dtype=np.float64)).astype(samples.dtype)
-
-    names = [source.name for source in sources]
-    report = {
-        "sourceprior": __version__,
-        "torch": torch.__version__,
-        "mixture": _printable(mixture) if isinstance(mixture, (str, os.PathLike)) else None,
-        "sample_rate": rate,
-        "channels": samples.shape[0],
-        "samples": samples.shape[1],
-        "labels": list(labels),
-        "priors": [
-            {"label": s.prior.labels[s.index], "prior": s.prior.name, "licence": s.prior.licence} for s in sources
-        ],
-        "preset": preset,
-        "settings": asdict(chosen),
-        "seed": seed,
-        "device": str(place),
-        "seconds": round(time.perf_counter() - started, 3),
-        # Energy of the candidates' deviations from their mean, relative to the stem's: an uncertainty; 0 for one run.
-        "spread": {name: round(value, 4) for name, value in zip(names, apart.tolist(), strict=True)},
-        # The part of a stem that its own prior restores from noise, 0 to 1, see `confidence`.
-        "confidence": {name: round(value, 3) for name, value in zip(names, sure, strict=True)},
-        **_levels(samples, dict(zip(names, stems, strict=True)), remainder),
-    }
-    report["warnings"] = oddities + report["warnings"] + _doubts(report)
-    return Separation(
-        stems={name: restore(stem) for name, stem in zip(names, stems, strict=True)},
-        residual=restore(remainder),
-        sample_rate=rate,
-        report=report,
-        format=form,
-    )
 
 
 def noise_level(residual: str | None, noise_db: float | None) -> float | None:
@@ -204,78 +328,35 @@ def noise_level(residual: str | None, noise_db: float | None) -> float | None:
     return UNEXPLAINED_DB if residual == "stem" and noise_db is None else noise_db
 
 
-def make_folder(folder: str | os.PathLike[str]) -> Path:
-    """The folder, made if need be. Raises UserError where it cannot be made or written to."""
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{folder} is or lies in a file, not a folder: choose another output folder.") from error
-    except OSError as error:
-        raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"The folder {folder} may not be written to: permission denied.")
-    return folder
-
-
-def _samples(mixture: Any, sample_rate: int | None) -> tuple[np.ndarray, int, Any, audio.FileFormat, list[str]]:
-    """Any input as `(channels, samples)`, its rate, the way back to its shape, the format to save in, and warnings."""
+def _stream(mixture: Any, sample_rate: int | None) -> tuple[audio.Stream, Callable[[np.ndarray], np.ndarray]]:
+    """Any input as a stream, and the way from `(channels, samples)` back to its shape."""
     if isinstance(mixture, (str, os.PathLike)):
-        recording = audio.read(mixture)
-        if sample_rate not in (None, recording.sample_rate):
-            raise UserError(f"{mixture} has {recording.sample_rate} Hz, not {sample_rate} Hz: leave sample_rate out.")
-        samples = recording.samples
-        mono = samples.shape[0] == 1
-        restore = (lambda array: array[0]) if mono else (lambda array: array)
-        return samples, recording.sample_rate, restore, recording.format, list(recording.warnings)
+        stream = audio.stream(mixture)
+        if sample_rate not in (None, stream.sample_rate):
+            raise UserError(f"{mixture} has {stream.sample_rate} Hz, not {sample_rate} Hz: leave sample_rate out.")
+        mono = stream.channels == 1
+        return stream, (lambda array: array[0]) if mono else (lambda array: array)
     if sample_rate is None:
         raise UserError("Say the sample rate of the samples in Hz, as in separate(samples, 44100, labels).")
     array = mixture.detach().cpu().numpy() if isinstance(mixture, torch.Tensor) else np.asarray(mixture)
     samples, restore = audio.channels_first(array)
     subtype = "DOUBLE" if samples.dtype == np.float64 else "FLOAT"
-    return samples, int(sample_rate), restore, audio.FileFormat("WAV", subtype), []
+    return audio.Stream.of(samples, int(sample_rate), audio.FileFormat("WAV", subtype)), restore
 
 
-def _levels(samples: np.ndarray, stems: Mapping[str, np.ndarray], residual: np.ndarray) -> dict[str, Any]:
-    """Levels in dB full scale (RMS), shares of the energy, and what is worth a warning."""
-    energy = {name: float(np.square(stem, dtype=np.float64).sum()) for name, stem in stems.items()}
-    total = sum(energy.values()) or 1.0
-    mixture_db = audio.decibel(audio.rms(samples))
-    return {
-        "mixture_db": round(mixture_db, 2),
-        "stems": {
-            name: {"level_db": round(audio.decibel(audio.rms(stem)), 2), "energy_share": round(energy[name] / total, 4)}
-            for name, stem in stems.items()
-        },
-        "residual_db_of_mixture": round(audio.decibel(audio.rms(residual)) - mixture_db, 1),
-        "warnings": [
-            f"{name} got less than 0.1 % of the energy: it may not be in the recording."
-            for name in stems
-            if energy[name] / total < FAINT
-        ],
-    }
-
-
-def _doubts(report: Mapping[str, Any]) -> list[str]:
-    """A sentence for every stem that is loud enough, but not what its prior knows."""
-    return [
+def _doubts(report: Mapping[str, Any], share: Mapping[str, float]) -> list[str]:
+    """A sentence for every stem that is hardly there, or loud enough but not what its prior knows."""
+    faint = [
+        f"{n} got less than 0.1 % of the energy: it may not be in the recording." for n in share if share[n] < FAINT
+    ]
+    strange = [
         f"{name} does not sound like its source (confidence {sure:.2f}): it may not be in the recording."
         for name, sure in report["confidence"].items()
-        if sure < DOUBTFUL and report["stems"][name]["energy_share"] >= FAINT
+        if sure < DOUBTFUL and share[name] >= FAINT
     ]
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be replaced: {error.strerror}.") from error
+    return faint + strange
 
 
 def _printable(path: str | os.PathLike[str]) -> str:
     """A path as text that can be written down, whatever bytes are in it."""
     return os.fsencode(path).decode("utf-8", "replace")
-
-
-def _file_name(name: str) -> str:
-    return "_".join(name.split()).replace("/", "_").replace("\\", "_")

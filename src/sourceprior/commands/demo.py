@@ -37,7 +37,8 @@ def demo(
     from sourceprior import audio
     from sourceprior.metrics import si_sdr
     from sourceprior.plots import spectrograms
-    from sourceprior.separation import make_folder, separate
+    from sourceprior.separation import separate
+    from sourceprior.stem_files import make_folder
 
     make_folder(out)
     mixture = folder / "mixture.wav"

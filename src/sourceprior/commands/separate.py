@@ -23,8 +23,8 @@ def separate(
         ),
     ],
     source: Annotated[
-        list[str], typer.Option("-s", "--source", help="A source to find; once per source. `labels` lists them.")
-    ],
+        list[str] | None, typer.Option("-s", "--source", help="A source to find; once per source. `labels` lists them.")
+    ] = None,
     out: Annotated[
         Path,
         typer.Option("-o", "--out", help="Folder for stems, residual, report and picture; of many, a folder for each."),
@@ -34,7 +34,7 @@ def separate(
     ] = "default",
     steps: Annotated[int | None, typer.Option(help="Noise levels; more is slower and finer.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Runs from different noise, averaged.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same stems.")] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same stems; 0 or more.")] = 0,
     prior: Annotated[
         list[str] | None, typer.Option("--prior", help="Folder or hub name of a prior; once per prior.")
     ] = None,
@@ -64,7 +64,10 @@ def separate(
         str | None,
         typer.Option(help="Sample type of the stems: pcm_16, pcm_24, float, ...; else the recording's."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(help="Recordings at a time; 1, or with ray as many as the cluster has processors.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="ray: share several recordings among an existing Ray cluster.")] = "local",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo what is done already.")] = False,
     picture: Annotated[bool, typer.Option(help="Draw spectrograms.png.")] = True,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary; warnings only.")] = False,
@@ -74,10 +77,13 @@ def separate(
     What is done already, with the same settings, is skipped. Exit code 2 if the request or the recording cannot be
     used, 1 if some of several recordings could not be separated.
     """
-    from sourceprior import many
-    from sourceprior.separation import make_folder
+    from sourceprior import audio, many
+    from sourceprior.errors import UserError
     from sourceprior.solver_choice import parse_options
+    from sourceprior.stem_files import make_folder
 
+    if not source:
+        raise UserError("Name at least one source with -s or --source, for example -s speech.")
     options = parse_options(option or [])
     if guidance:
         solver, options = solver or "gradient", options | {"guidance": guidance}
@@ -95,17 +101,20 @@ def separate(
         "batch": batch,
     }
     request = many.Request(tuple(source), tuple(prior) if prior else None, chosen, container, subtype, picture, device)
+    many.check_sharing(engine, jobs)
     work = many.find_jobs(mixture, out)
     make_folder(out)
-    if len(mixture) == 1 and not mixture[0].is_dir():
+    if len(mixture) == 1 and not audio.is_folder(mixture[0]):
         with progress_bar("Separating", quiet) as callback:
             outcome = many.separate_one(work[0], request, overwrite=overwrite, callback=callback)
         summarise(outcome, quiet)
-    elif not separate_all(work, request, out, jobs, overwrite, quiet):
+    elif not separate_all(work, request, out, jobs, engine, overwrite, quiet):
         raise typer.Exit(1)
 
 
-def separate_all(work: Sequence[Job], request: Request, out: Path, jobs: int, overwrite: bool, quiet: bool) -> bool:
+def separate_all(
+    work: Sequence[Job], request: Request, out: Path, jobs: int | None, engine: str, overwrite: bool, quiet: bool
+) -> bool:
     """Separate many recordings, tell of each that fails, and sum up; whether none failed."""
     from sourceprior import many
 
@@ -113,7 +122,7 @@ def separate_all(work: Sequence[Job], request: Request, out: Path, jobs: int, ov
     outcomes = []
     with progress_bar("Separating", quiet) as callback:
         callback(0, len(work))
-        for outcome in many.separate_many(work, request, processes=jobs, overwrite=overwrite):
+        for outcome in many.separate_many(work, request, processes=jobs, overwrite=overwrite, engine=engine):
             outcomes.append(outcome)
             callback(len(outcomes), len(work))
             notes = outcome.report.get("warnings", []) if outcome.status == "done" else []

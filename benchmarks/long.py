@@ -1,0 +1,247 @@
+"""A long recording against short ones: memory, time, borders of windows and blocks, quality, exchanged speakers.
+
+    python benchmarks/long.py --data DATA [--minutes 20] [--preset default] [--parts time quality speakers]
+
+Makes stereo recordings of 44.1 kHz from the clips of the test split: speech of all speakers one after another, and
+barking dogs with pauses; for "speakers", two people who talk at once. Clips are at -22.5 dBFS and panned.
+
+time      the command line on `--minutes` and on two minutes: seconds (of the clock, and of the processor, which other
+          programs on the machine do not lengthen), peak memory
+quality   steps at borders against steps elsewhere; SI-SDR in pieces of 4 s, and of the same pieces separated alone
+speakers  at how many borders the stems change places between the 2 s before and the 2 s after, and at how many places
+          half-way between two borders
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+import soxr
+
+from sourceprior import separate
+from sourceprior.blocks import cut
+from sourceprior.datasets import Clip, read_clip, read_manifest
+from sourceprior.metrics import si_sdr
+from sourceprior.sampling import Settings, block_samples
+from sourceprior.windows import starts
+
+RATE, OWN = 44100, 16000
+LEVEL = 10 ** (-22.5 / 20)
+PAN = np.array([[0.8, 0.5], [0.4, 0.9]])
+"""Gain of each channel (columns) for each source (rows)."""
+
+
+def joined(clips: Sequence[Clip], samples: int, pause: float, seed: int) -> np.ndarray:
+    """Clips in random order, each at the same level, with pauses of up to `pause` seconds, `(samples,)` at 16 kHz."""
+    generator = np.random.default_rng(seed)
+    parts: list[np.ndarray] = []
+    total = 0
+    while total < samples:
+        for index in generator.permutation(len(clips)):
+            sound = read_clip(clips[index].path, OWN).astype(np.float32)
+            sound = sound * (LEVEL / max(1e-6, float(np.sqrt(np.mean(np.square(sound))))))
+            parts += [sound, np.zeros(round(pause * generator.random() * OWN), np.float32)]
+            total += len(parts[-1]) + len(parts[-2])
+    return np.concatenate(parts)[:samples].astype(np.float32)
+
+
+def write(path: Path, sources: np.ndarray) -> np.ndarray:
+    """Pan sources `(2, samples)` at 16 kHz, write their mixture at 44.1 kHz, return them, `(2, channels, N)`."""
+    images = np.stack(
+        [np.outer(pan, soxr.resample(source, OWN, RATE)) for pan, source in zip(PAN, sources, strict=True)]
+    )
+    mixture = images.sum(0)
+    gain = 0.9 / np.abs(mixture).max()
+    sf.write(path, (gain * mixture).T, RATE, subtype="PCM_16")
+    return (gain * images).astype(np.float32)
+
+
+def run(path: Path, labels: Sequence[str], out: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Separate with the command line; seconds of clock and processor, peak memory in MiB."""
+    words = [
+        sys.executable,
+        "-m",
+        "sourceprior",
+        "separate",
+        str(path),
+        "-q",
+        "--preset",
+        options.preset,
+        "-o",
+        str(out),
+    ]
+    words += ["--steps", str(options.steps)] if options.steps else []
+    words += [word for label in labels for word in ("-s", label)]
+    started = time.perf_counter()
+    process = subprocess.Popen([*words, "--overwrite"])
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit("the separation failed")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return {
+        "seconds": time.perf_counter() - started,
+        "processor_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_mib": usage.ru_maxrss / unit,
+    }
+
+
+def borders(length: int, settings: Settings) -> tuple[list[int], list[int]]:
+    """Where windows begin and end, and where blocks change over: samples of `length` at 16 kHz."""
+    window, shared = round(settings.segment * OWN), round(max(settings.segment / 2, 1.0) * OWN)
+    places = cut(length, block_samples(settings, OWN), shared)
+    ends: set[int] = set()
+    for start, stop in places:
+        size = stop - start
+        first = starts(size, window, settings.overlap) if size > window else [0]
+        ends |= {start + begin for begin in first} | {start + begin + min(window, size) for begin in first}
+    changes = [start + shared * eighth // 8 for start, _ in places[1:] for eighth in (0, 2, 3, 4, 8)]
+    return sorted(end for end in ends if OWN < end < length - OWN), changes
+
+
+def steps(stems: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """The largest step within 2 ms of each place against the largest within 0.1 s around it; more than 1 at a click."""
+    near, around = round(0.002 * RATE), round(0.1 * RATE)
+    size = np.abs(np.diff(stems, axis=-1)).max(0)
+    ratios = []
+    for place in places:
+        centre = round(place * RATE / OWN)
+        rest = np.concatenate([size[max(0, centre - around) : centre - near], size[centre + near : centre + around]])
+        here = size[max(0, centre - near) : centre + near]
+        if rest.size and here.size and rest.max() > 1e-4:
+            ratios.append(float(here.max() / rest.max()))
+    return np.array(ratios)
+
+
+def quality(mixture: np.ndarray, images: np.ndarray, stems: np.ndarray, labels: Sequence[str], options: Any) -> dict:
+    """Borders and SI-SDR of `stems` `(2, channels, samples)`."""
+    settings = Settings()
+    windows, changes = borders(round(mixture.shape[1] * OWN / RATE), settings)
+    middle = [(a + b) // 2 for a, b in itertools.pairwise(windows) if b - a > OWN]
+    found: dict[str, Any] = {}
+    for name, places in (("window borders", windows), ("block borders", changes), ("elsewhere", middle)):
+        ratios = np.concatenate([steps(stem, places) for stem in stems])
+        found[name] = {"places": len(ratios), "over 1": float((ratios > 1).mean()), "largest": float(ratios.max())}
+    size = 4 * RATE
+    every = np.arange(mixture.shape[1] // size)
+    chosen = np.sort(np.random.default_rng(0).permutation(every)[: options.pieces])
+    rows = []
+    for index in chosen:
+        place = slice(index * size, (index + 1) * size)
+        true = images[..., place].mean(1)
+        if np.sqrt(np.square(true).mean(1)).min() < 0.1 * LEVEL * 0.9:
+            # A piece in which one source is silent has no SI-SDR.
+            continue
+        alone = separate(mixture[:, place], RATE, labels, preset=options.preset, steps=options.steps).stems
+        ours = [float(si_sdr(stem[:, place].mean(0), one)) for stem, one in zip(stems, true, strict=True)]
+        theirs = [float(si_sdr(stem.mean(0), one)) for stem, one in zip(alone.values(), true, strict=True)]
+        both = [float(si_sdr(mixture[:, place].mean(0), one)) for one in true]
+        rows.append((np.mean(ours), np.mean(theirs), np.mean(both)))
+    table = np.array(rows)
+    difference = table[:, 0] - table[:, 1]
+    found["SI-SDR"] = {
+        "pieces": len(table),
+        "long": float(table[:, 0].mean()),
+        "alone": float(table[:, 1].mean()),
+        "unprocessed": float(table[:, 2].mean()),
+        "difference": float(difference.mean()),
+        "its standard error": float(difference.std() / max(1, len(table)) ** 0.5),
+    }
+    return found
+
+
+def exchanges(images: np.ndarray, stems: np.ndarray, places: Sequence[int]) -> tuple[float, int]:
+    """At what part of the places, and of how many, the stems of the 2 s before and after belong to other sources."""
+    reach, swapped, count = 2 * RATE, 0, 0
+    true, found = images.mean(1), stems.mean(1)
+    for place in places:
+        centre = round(place * RATE / OWN)
+        sides = [slice(centre - reach, centre), slice(centre, centre + reach)]
+        if sides[0].start < 0 or sides[1].stop > true.shape[1]:
+            continue
+        orders = []
+        for side in sides:
+            products = np.abs(found[:, side] @ true[:, side].T)
+            orders.append(products.trace() >= products[::-1].trace())
+        count += 1
+        swapped += orders[0] != orders[1]
+    return swapped / max(1, count), count
+
+
+def read(folder: Path, names: Sequence[str]) -> np.ndarray:
+    """Stems `(sources, channels, samples)`."""
+    return np.stack([sf.read(folder / f"{name}.wav", dtype="float32")[0].T for name in names])
+
+
+def main() -> None:
+    """Measure, print, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--steps", type=int, help="fewer, where only memory and the run of the clock matter")
+    parser.add_argument("--pieces", type=int, default=60, help="how many 4 s pieces are separated alone")
+    parser.add_argument("--parts", nargs="+", default=["time", "quality", "speakers"])
+    parser.add_argument("--work", type=Path, help="keep recordings and stems here, and use the stems that are there")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        measured = measure(options, options.work or Path(temporary))
+    print(json.dumps(measured, indent=2))
+    if options.json:
+        options.json.write_text(json.dumps(measured, indent=2) + "\n")
+
+
+def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """All parts that are asked for."""
+    work.mkdir(parents=True, exist_ok=True)
+    clips = read_manifest(options.data, "test")
+    samples = round(60 * options.minutes * OWN)
+    speech = [clip for clip in clips if clip.speaker]
+    measured: dict[str, Any] = {"minutes": options.minutes, "preset": options.preset, "steps": options.steps}
+    labels, names = ["speech", "dog_bark"], ["speech", "dog_bark"]
+    barks = joined([clip for clip in clips if clip.label == "Bark"], samples, 2.0, 1)
+    sources = np.stack([joined(speech, samples, 0.3, 0), barks])
+    images = write(work / "long.wav", sources)
+    if "time" in options.parts:
+        short = round(120 * OWN)
+        write(work / "short.wav", sources[:, :short])
+        for name, seconds in (("short", 120.0), ("long", 60 * options.minutes)):
+            figures = run(work / f"{name}.wav", labels, work / name, options)
+            figures |= {f"{key}_per_second": figures[key] / seconds for key in ("seconds", "processor_seconds")}
+            measured[name] = figures
+    if "quality" in options.parts:
+        if not (work / "long" / "report.json").exists():
+            run(work / "long.wav", labels, work / "long", options)
+        mixture = sf.read(work / "long.wav", dtype="float32")[0].T
+        measured |= quality(mixture, images, read(work / "long", names), labels, options)
+    if "speakers" in options.parts:
+        longest = sorted(
+            {clip.speaker for clip in speech}, key=lambda s: -sum(c.seconds for c in speech if c.speaker == s)
+        )
+        two = [joined([clip for clip in speech if clip.speaker == s], samples, 0.3, 2) for s in longest[:2]]
+        images = write(work / "speakers.wav", np.stack(two))
+        if not (work / "speakers" / "report.json").exists():
+            run(work / "speakers.wav", ["speech", "speech"], work / "speakers", options)
+        stems = read(work / "speakers", ["speech_1", "speech_2"])
+        windows, changes = borders(samples, Settings())
+        middle = [(a + b) // 2 for a, b in itertools.pairwise(windows) if b - a > OWN]
+        for name, places in (("window borders", windows), ("block borders", changes), ("elsewhere", middle)):
+            part, count = exchanges(images, stems, places)
+            measured.setdefault("stems exchanged", {})[name] = {"part": part, "places": count}
+    return measured
+
+
+if __name__ == "__main__":
+    main()
