@@ -1,14 +1,18 @@
 """Time and memory of the full-size attention U-Net on 4 s: forward, and forward + backward to the input.
 
-    python benchmarks/attention_unet.py --precision float32 --repeats 1
+    OMP_NUM_THREADS=2 python benchmarks/attention_unet.py --repeats 2
 
-Each line is one process's peak resident memory so far; run precisions in processes of their own.
+Every line is a process of its own, so that its peak memory is its own. The rate of plain matrix products is measured
+beside them: what of the time they alone would take is what no change of this code could save. On a machine with other
+work, the processor time (of all threads) is the figure to go by.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
+import sys
 import time
 from contextlib import nullcontext
 
@@ -16,50 +20,89 @@ import torch
 
 from sourceprior.networks.attention_unet import AttentionUNet
 
+MODES = ("forward", "backward")
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), action="append")
+    parser.add_argument("--mode", choices=MODES, action="append")
     parser.add_argument("--width", type=int, default=72)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--no-checkpoint", action="store_true", help="keep all activations")
+    parser.add_argument("--checkpoint", choices=("all", "outer", "none"), default="all", help="blocks computed again")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    precisions, modes = options.precision or ["float32", "bfloat16"], options.mode or list(MODES)
+    if len(precisions) * len(modes) == 1:
+        one(options, precisions[0], modes[0])
+    else:
+        for precision in precisions:
+            for mode in modes:
+                subprocess.run([sys.executable, *sys.argv, "--precision", precision, "--mode", mode], check=True)
+
+
+def made(options: argparse.Namespace) -> AttentionUNet:
     torch.manual_seed(0)
-    network = (
-        AttentionUNet(options.width, 1, checkpoint=not options.no_checkpoint).to(options.device).requires_grad_(False)
-    )
+    again = {"all": True, "outer": "outer", "none": False}[options.checkpoint]
+    network = AttentionUNet(options.width, 1, checkpoint=again).requires_grad_(False)  # type: ignore[arg-type]
     # A new network predicts exactly zero: give the last layer something to do.
     torch.nn.init.normal_(network.final_layer.out_proj.weight, std=0.05)
+    return network.to(options.device)
+
+
+def one(options: argparse.Namespace, precision: str, mode: str) -> None:
+    """Print the line of one precision and mode."""
+    network = made(options)
+    if options.compile:
+        network.compile()
     x = torch.randn(1, round(16000 * options.seconds), device=options.device)
     step, label = (torch.zeros(1, dtype=torch.long, device=options.device) for _ in range(2))
-    low = options.precision == "bfloat16"
+    cuda, backward = options.device == "cuda", mode == "backward"
 
-    def run(backward: bool) -> float:
+    def run() -> float:
         state = x.clone().requires_grad_(backward)
-        context = torch.autocast(options.device, torch.bfloat16) if low else nullcontext()
-        if options.device == "cuda":
+        context = torch.autocast(options.device, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+        if cuda:
             torch.cuda.synchronize()
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         with context, torch.set_grad_enabled(backward):
             out = network(state, step, label)
-        if backward:
-            torch.autograd.grad(out.square().sum(), state)
-        if options.device == "cuda":
+            if backward:
+                torch.autograd.grad(out.square().sum(), state)
+        if cuda:
             torch.cuda.synchronize()
+        work.append(time.process_time() - worked)
         return time.perf_counter() - start
 
-    for name, backward in (("forward", False), ("forward + backward to the input", True)):
-        seconds = min(run(backward) for _ in range(options.repeats))
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        if options.device == "cuda":
-            peak = torch.cuda.max_memory_allocated()
-        used = f"peak {peak / 2**30:.2f} GiB, {torch.get_num_threads()} threads"
-        print(f"{options.precision} {name}: {seconds:.2f} s, {used}", flush=True)
+    work: list[float] = []
+    if options.compile:
+        run()
+    times = [run() for _ in range(options.repeats)]
+    peak = torch.cuda.max_memory_allocated() if cuda else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rate = products(options.device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    what = f"{precision} {'forward + backward' if backward else 'forward'}"
+    used = f"peak {peak / 2**30:.2f} GiB, {torch.get_num_threads()} threads"
+    every = ", ".join(f"{seconds:.1f}" for seconds in times)
+    print(f"{what}: {every} s; processor time {min(work):.1f} s; {used}; products {rate / 1e9:.0f} GFLOP/s", flush=True)
+
+
+def products(device: str, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of products as the middle stage has them, the best of three."""
+    left, right = (torch.randn(shape, device=device, dtype=dtype) for shape in ((4096, 288), (288, 1152)))
+    best = 0.0
+    for _ in range(3):
+        # On a processor with other work the time of our own threads counts, over the threads.
+        clock = time.perf_counter if device == "cuda" else time.process_time
+        start = clock()
+        for _ in range(10):
+            out = left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds = (clock() - start) / (1 if device == "cuda" else torch.get_num_threads())
+        best = max(best, 10 * 2 * left.numel() * out.shape[1] / seconds)
+    return best
 
 
 if __name__ == "__main__":

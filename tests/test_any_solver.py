@@ -19,6 +19,7 @@ from sourceprior.networks.diffwave import DiffWave
 from sourceprior.priors import Source, SourcePrior
 from sourceprior.sampling import settings_of, solve
 from sourceprior.schedules import vp_linear
+from sourceprior.solver_choice import check_options, find_solver
 from sourceprior.vp import VPDenoiser, noise_levels
 
 SOLVERS = [module.name for module in pkgutil.iter_modules(solvers.__path__)]
@@ -115,7 +116,7 @@ def test_every_solver_from_the_command_line(kind, tmp_path, mixture):
         out = tmp_path / name
         sources = [word for label in names for word in ("-s", label)]
         call(["separate", str(tmp_path / "mix.wav"), *sources, "-o", str(out), "--prior", str(tmp_path / "prior"),
-              "--steps", "4", "--no-picture", "-q", *scale, *words])  # fmt: skip
+              "--steps", "2", "--no-picture", "-q", *scale, *words])  # fmt: skip
         report = json.loads((out / "report.json").read_text())
         stems = [sf.read(out / file)[0] for file in report["files"]]
         assert len(stems) == 3
@@ -138,3 +139,18 @@ def test_noise_levels_are_those_a_network_knows():
     assert float(noise_levels([network], 8, 1e-4, 9.0)[-2]) == pytest.approx(float(levels[0]))
     with pytest.raises(UserError, match=r"know noise levels of 0\.01 to 2\.56 only"):
         noise_levels([network], 8, 1e-4, 1e-3)
+
+
+def test_options_that_do_not_fit_are_named():
+    for solver, name in (("dirac", "gamma"), ("gradient", "dps_step"), ("gradient", "clip"), ("analytical", "peak")):
+        with pytest.raises(UserError, match=f"{name} of {solver} is a number; 'wide' does not fit"):
+            check_options(find_solver(solver), {name: "wide"})
+        assert check_options(find_solver(solver), {name: None}) == {name: None}
+
+
+def test_a_run_that_diverges_is_told():
+    known = prior_of(Known(gaussian(frames=2)))
+    sources = [Source(known, 0, "a"), Source(known, 1, "b")]
+    settings = settings_of("sample", solver="dirac", steps=20, options={"likelihood": "gaussian", "gamma": 1e-4})
+    with pytest.raises(UserError, match="dirac diverged"):
+        solve(torch.randn(512), sources, settings)

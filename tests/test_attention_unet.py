@@ -48,12 +48,13 @@ def test_an_item_does_not_see_the_rest_of_its_batch():
 def test_recomputed_activations_change_no_gradient():
     x = torch.randn(1, 800)
     slopes = []
-    for checkpoint in (False, True):
+    for checkpoint in (False, True, "outer"):
         network = filled(small(checkpoint=checkpoint))
         leaf = x.clone().requires_grad_()
         out = network(leaf, torch.tensor([10]), torch.tensor([1])).square().sum()
         slopes.append(torch.autograd.grad(out, [leaf, network.conv_1.weight]))
     torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(slopes[0], slopes[2], rtol=1e-5, atol=1e-6)
 
 
 def test_a_new_network_predicts_no_noise_and_passes_its_input_through_its_blocks():

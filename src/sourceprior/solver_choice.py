@@ -50,6 +50,8 @@ def check_options(solver: Solver, options: Mapping[str, Any]) -> dict[str, Any]:
             has = f"did you mean {alternatives(close)}?" if close else "it has none."
             raise UserError(f"The solver {solver.__name__} has no option {name!r}; {has}")
         checked[name] = _like(known[name].default, value, solver, name)
+        if known[name].default is None and str(known[name].annotation).startswith("float"):
+            checked[name] = _number(value, solver, name)
     return checked
 
 
@@ -65,6 +67,13 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             options[name.strip().replace("-", "_")] = text.strip()
     return options
+
+
+def _number(value: Any, solver: Solver, name: str) -> float | None:
+    """An option that is a number or None, which an option's default of None cannot say."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise UserError(f"The option {name} of {solver.__name__} is a number; {value!r} does not fit.")
+    return value
 
 
 def _like(default: Any, value: Any, solver: Solver, name: str) -> Any:

@@ -11,7 +11,7 @@ dimension without a copy, and a 3x3 convolution sees the same memory as a channe
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -244,8 +244,9 @@ class AttentionUNet(nn.Module):
         embedding: width of the timestep and class embeddings.
         heads: attention heads.
         blocks: blocks of the five stages.
-        checkpoint: keep only every attention's input for the backward pass and compute the rest again there: a
-            fraction of the memory for one more forward. It changes no result.
+        checkpoint: keep only every block's input for the backward pass and compute the rest again there: a fraction of
+            the memory for one more forward. "outer" does so in the outer stages, whose maps are large, and keeps the
+            middle one's. It changes no result.
 
     Raises:
         ValueError: width not a multiple of 2 * heads, or fewer than one class.
@@ -262,7 +263,7 @@ class AttentionUNet(nn.Module):
         embedding: int = 128,
         heads: int = 4,
         blocks: tuple[int, int, int, int, int] = (2, 4, 8, 4, 2),
-        checkpoint: bool = True,
+        checkpoint: bool | Literal["outer"] = True,
     ) -> None:
         super().__init__()
         if width < 1 or width % (2 * heads):
@@ -366,7 +367,8 @@ class AttentionUNet(nn.Module):
 
     def _stage(self, blocks: nn.ModuleList, x: Tensor, condition: Tensor) -> Tensor:
         for block in blocks:
-            if self.checkpoint and torch.is_grad_enabled():
+            kept = blocks is self.latent and self.checkpoint == "outer"
+            if self.checkpoint and not kept and torch.is_grad_enabled():
                 x = checkpoint(block, x, condition, use_reentrant=False)
             else:
                 x = block(x, condition)
