@@ -103,7 +103,7 @@ def test_the_whole_table_with_the_fast_methods(prior, tasnet, tmp_path, monkeypa
         assert re.search(rf"\*{re.escape(MARK)}\*.*\*{TABLE2[row]['two_sounds']['si_sdr']:.2f}\*", text)
     # Theory: unprocessed sources have 0 dB, of three -3.1; two mixtures come only near that (40: see test_mixtures).
     line = next(line for line in text.splitlines() if line.startswith("| unprocessed"))
-    figures = [float(cell.split()[0]) for cell in line.split("|")[3:-1] if "%" not in cell]
+    figures = [float(cell.split()[0]) for cell in line.split("|")[3:-1] if cell.strip() != "–"]
     two_one, _, two_two, _, two, three, speech, _ = figures
     assert [two_one, two, speech] == pytest.approx([0, 0, 0], abs=0.6)
     assert [two_two, three] == pytest.approx([-3.1, -3.1], abs=0.6)
@@ -164,12 +164,16 @@ def test_killed_and_started_again_it_gives_the_same_table(prior, tmp_path, monke
 def test_two_shards_are_one_run(prior, tmp_path, monkeypatch):
     words = ["table2", "--data", DATA, "--prior", prior, "--limit", 3, *QUICK, *CHEAP, "-q", "-o"]
     call(monkeypatch, *words, tmp_path / "one")
-    call(monkeypatch, *words, tmp_path / "two", "--shard", "1/2")
+    # Both at once, as they are meant to run.
+    command = [sys.executable, "-m", "sourceprior", "benchmark", *map(str, words), str(tmp_path / "two"), "--shard"]
+    own = os.environ | {"OMP_NUM_THREADS": "1"}
+    both = [subprocess.Popen([*command, shard], env=own, stdout=subprocess.DEVNULL) for shard in ("1/2", "2/2")]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
     (file,) = (tmp_path / "two" / "results").glob("wiener.*.jsonl")
-    assert len(file.read_text().splitlines()) == 4  # numbers 1 and 3 of both tasks
-    call(monkeypatch, *words, tmp_path / "two", "--shard", "2/2")
     digests = [json.loads(line)["mixture"] for line in file.read_text().splitlines()]
     assert len(digests) == len(set(digests)) == 6
+    # The one that ended first has reported on what was there then; the report of all:
+    call(monkeypatch, *words, tmp_path / "two", "--report-only")
     assert main_table(tmp_path / "two") == main_table(tmp_path / "one")
 
 
@@ -364,3 +368,19 @@ def test_unprocessed_costs_nothing(tmp_path):
     (only,) = records.outcomes.values()
     assert (only.forwards, only.backwards, only.consistent) == (0, 0, [])
     assert only.si_sdr == only.unprocessed
+
+
+def test_a_page_is_made_of_finished_runs(tmp_path, monkeypatch, capsys):
+    call(monkeypatch, "figure3", "--steps", 20, "-q", "-o", tmp_path / "run")
+    script = Path(__file__).parent.parent / "benchmarks" / "results.py"
+    page = tmp_path / "docs" / "results.md"
+    command = [sys.executable, str(script), str(tmp_path / "run"), "-o", str(page)]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    text = page.read_text()
+    assert "    sourceprior benchmark figure3 --steps 20" in text
+    (picture,) = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert (page.parent / picture).stat().st_size > 1000
+    assert str(tmp_path) not in text
+    empty = subprocess.run([*command[:2], str(tmp_path), "-o", str(page)], check=False, capture_output=True, text=True)
+    assert empty.returncode == 1
+    assert "holds no report" in empty.stderr

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sourceprior.audio import replacing
+from sourceprior.benchmark.files import in_place
 from sourceprior.benchmark.grids import Grid
 from sourceprior.benchmark.records import mixture_digest
 from sourceprior.benchmark.rows import PriorSet, digest_of
@@ -66,7 +66,7 @@ def figure2(
             picture = f"figure2_{spec.task}_{spec.index + 1}.png"
             figure_2(traces, [label.replace("_", " ") for label in spec.labels], spec.sample_rate, folder / picture)
             found[picture] = {rule: summary(trace) for rule, trace in traces.items()}
-    with replacing(folder / "figure2.json") as part:
+    with in_place(folder / "figure2.json") as part:
         part.write_text(json.dumps(found, indent=1) + "\n")
     return _table(found), list(found)
 
@@ -156,13 +156,12 @@ def _file(folder: Path, spec: MixtureSpec, rule: str, settings: Mapping[str, Any
 
 
 def _save(trace: Trace, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(values) for name, values in replace(trace, states={}).table().items()}
     # What is only drawn does not need the last digits.
     drawn = {"mixture": trace.mixture, "references": trace.references}
     arrays |= {name: value.cpu().numpy().astype(np.float16) for name, value in drawn.items() if value is not None}
     states = {f"state_{t}": value.cpu().numpy().astype(np.float16) for t, value in trace.states.items()}
-    with replacing(file) as part, part.open("wb") as content:
+    with in_place(file) as part, part.open("wb") as content:
         np.savez_compressed(content, **arrays, **states)  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from sourceprior.audio import replacing
+from sourceprior.benchmark.files import in_place
 from sourceprior.benchmark.grids import Grid
 
 
@@ -31,7 +31,7 @@ def write_figure(folder: Path, what: str, grid: Grid, pictures: Sequence[str], m
     called = commands(folder, what)
     text = [f"## {title}\n", machine + "\n", "\n".join(f"    {line}" for line in called) + "\n", grid.markdown()]
     text += [f"![{Path(name).stem}]({name})\n" for name in pictures]
-    with replacing(folder / f"{what}.md") as part:
+    with in_place(folder / f"{what}.md") as part:
         part.write_text("\n".join(text), encoding="utf-8")
     page = [f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body>']
     page += [
@@ -39,7 +39,7 @@ def write_figure(folder: Path, what: str, grid: Grid, pictures: Sequence[str], m
         grid.html(),
     ]
     page += [f'<p><img src="{html.escape(name)}" alt="{title}"></p>' for name in pictures]
-    with replacing(folder / f"{what}.html") as part:
+    with in_place(folder / f"{what}.html") as part:
         part.write_text("\n".join([*page, "</body></html>"]) + "\n", encoding="utf-8")
 
 

@@ -22,6 +22,7 @@ TITLES = {
     "two_speech": "2 speech",
 }
 NONE = "–"
+UNPROCESSED = "unprocessed"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Grid:
         lines = [f"### {self.title}", "", _bar(self.header), _bar(["---"] * len(self.header))]
         for row in self.rows:
             cells = [f"**{row[0]}**", *[""] * (len(self.header) - 1)] if len(row) == 1 else row
-            lines.append(_bar([f"*{cell}*" if row[0] == MARK and cell not in ("", NONE) else cell for cell in cells]))
+            lines.append(
+                _bar([f"*{cell}*" if row[0].startswith(MARK) and cell not in ("", NONE) else cell for cell in cells])
+            )
         return "\n".join([*lines, *(["", self.note] if self.note else [])]) + "\n"
 
     def html(self) -> str:
@@ -64,7 +67,7 @@ class Grid:
             if len(row) == 1:
                 parts.append(f'<tr><th colspan="{len(self.header)}" class="group">{html.escape(row[0])}</th></tr>')
             else:
-                parts.append(_cells("td", row, "paper" if row[0] == MARK else ""))
+                parts.append(_cells("td", row, "paper" if row[0].startswith(MARK) else ""))
         return "\n".join([*parts, "</table>", *([f"<p>{html.escape(self.note)}</p>"] if self.note else [])])
 
 
@@ -134,7 +137,7 @@ def table2(lines: Sequence[Line], columns: Sequence[tuple[str, float]]) -> Grid:
             if "speech" in task:
                 cells.append(_plain_mean(found, pesq_of))
             if task == "two_speech":
-                cells.append(_failures(found))
+                cells.append(_failures(line, found))
         return cells
 
     def paper(line: Line) -> list[str] | None:
@@ -167,7 +170,8 @@ def table3(lines: Sequence[Line], columns: Sequence[tuple[str, float]]) -> Grid:
         for column in columns:
             found = list(line.outcomes.get(column, {}).values())
             good = [outcome for outcome in found if si_sdr_of(outcome) >= 0]
-            cells += [_plain_mean(good, si_sdr_of), _failures(found), _mean(found, si_sdr_of)]
+            successes = NONE if line.of == UNPROCESSED else _plain_mean(good, si_sdr_of)
+            cells += [successes, _failures(line, found), _mean(found, si_sdr_of)]
         return cells
 
     def paper(figures: Mapping[float, Mapping[str, float]]) -> list[str]:
@@ -182,8 +186,8 @@ def table3(lines: Sequence[Line], columns: Sequence[tuple[str, float]]) -> Grid:
         return cells
 
     _filled(grid, lines, own, lambda _: None)
-    grid.rows.append([f"Table 3 of the {MARK}"])
-    grid.rows += [[MARK, f"{paper(figures)[0]}: {name}", *paper(figures)[1:]] for name, figures in TABLE3.items()]
+    grid.rows.append(["The paper's Table 3"])
+    grid.rows += [[f"{MARK}: {name}", *paper(figures)] for name, figures in TABLE3.items()]
     return grid
 
 
@@ -262,9 +266,13 @@ def details(lines: Sequence[Line], column: tuple[str, float], columns: Sequence[
         cells = [
             _mean(found, lambda o: si_sdr_of(o) - float(np.mean(o.unprocessed))),
             _plain_mean(found, lambda o: float(np.mean(o.best))),
-            _failures(found),
-            _plain_mean(good, si_sdr_of),
-            NONE if not residuals else "adds up" if max(residuals) < -60 else f"{np.mean(residuals):.1f}",
+            _failures(line, found),
+            NONE if line.of == UNPROCESSED else _plain_mean(good, si_sdr_of),
+            NONE
+            if not residuals or line.of == UNPROCESSED
+            else "adds up"
+            if max(residuals) < -60
+            else f"{np.mean(residuals):.1f}",
         ]
         if same_class:
             cut = [o for o in found if o.blocks]
@@ -352,7 +360,10 @@ def _plain_mean(found: Sequence[Outcome], figure: Callable[[Outcome], float]) ->
     return f"{values.mean():.2f}" if len(values) else NONE
 
 
-def _failures(found: Sequence[Outcome]) -> str:
+def _failures(line: Line, found: Sequence[Outcome]) -> str:
+    if line.of == UNPROCESSED:
+        # It lies at 0 dB, the very threshold: a coin's toss.
+        return NONE
     return f"{100 * np.mean([si_sdr_of(outcome) < 0 for outcome in found]):.1f} %" if found else NONE
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sourceprior.audio import replacing
+from sourceprior.benchmark.files import in_place
 from sourceprior.benchmark.records import Records, mixture_digest
 from sourceprior.datasets import read_manifest
 from sourceprior.errors import UserError, alternatives
@@ -60,7 +60,7 @@ def given_columns(file: Path, count: int) -> list[list[MixtureSpec]]:
 
 def save(file: Path, lists: Sequence[Sequence[MixtureSpec]]) -> None:
     """Write the lists into one file of JSON lines."""
-    with replacing(file) as part:
+    with in_place(file) as part:
         write_list(part, [spec for specs in lists for spec in specs])
 
 

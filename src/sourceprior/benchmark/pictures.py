@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sourceprior.audio import replacing
+from sourceprior.benchmark.files import in_place
 from sourceprior.benchmark.grids import TITLES, Line, si_sdr_of
 from sourceprior.metrics import bootstrap_interval
 
@@ -72,5 +72,5 @@ def _title(column: Column, columns: Sequence[Column]) -> str:
 
 
 def _save(figure, path: Path) -> None:
-    with replacing(path) as part:
+    with in_place(path) as part:
         figure.savefig(part, format="png", dpi=100)

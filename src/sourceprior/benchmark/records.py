@@ -6,6 +6,7 @@ processes may write to one file, and results of other settings lie in other file
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -68,7 +69,8 @@ class Records:
                 line = "\n" + line
             place = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                os.write(place, line.encode())
+                if os.write(place, line.encode()) < len(line.encode()):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(place)
         except OSError as error:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from sourceprior.audio import replacing
 from sourceprior.benchmark import grids, pictures
+from sourceprior.benchmark.files import in_place
 from sourceprior.benchmark.grids import Grid, Line, si_sdr_of
 from sourceprior.benchmark.running import stem_file, write_opus
 from sourceprior.mixtures import MixtureSpec, mix, render
@@ -86,7 +86,7 @@ class Report:
                 *[f"![{what}]({self.name}_{what}.png)\n" for what in shown],
             ]
         )
-        with replacing(folder / f"{self.name}.md") as part:
+        with in_place(folder / f"{self.name}.md") as part:
             part.write_text(text, encoding="utf-8")
         page = [
             "<!doctype html>",
@@ -98,7 +98,7 @@ class Report:
             *self._listening(folder),
             "</body></html>",
         ]
-        with replacing(folder / f"{self.name}.html") as part:
+        with in_place(folder / f"{self.name}.html") as part:
             part.write_text("\n".join(page) + "\n", encoding="utf-8")
         return text
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from sourceprior import solvers
 from sourceprior.baselines import supervised
+from sourceprior.benchmark.files import in_place
 from sourceprior.datasets import Clip
 from sourceprior.errors import UserError, alternatives
 from sourceprior.evaluation import Separator
@@ -203,9 +204,11 @@ def learned(name: str, title: str, context: Context) -> Row:
     listed = digest_of([(clip.path.name, clip.label, clip.seconds, clip.licence) for clip in clips])
 
     def make(labels: Sequence[str], progress: Progress | None) -> Ready:
-        context.cache.mkdir(parents=True, exist_ok=True)
         file = context.cache / f"{name}.{digest_of([listed, sorted(labels)])}.safetensors"
-        return Ready(baseline(name, clips, sorted(labels), dictionary=file, progress=progress))
+        if name != "nmf" or file.is_file():
+            return Ready(baseline(name, clips, sorted(labels), dictionary=file))
+        with in_place(file) as part:
+            return Ready(baseline(name, clips, sorted(labels), dictionary=part, progress=progress))
 
     return Row(name, title, UNPAIRED, True, {"method": name, "training": listed}, make)
 

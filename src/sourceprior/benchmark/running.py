@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from sourceprior.audio import replacing
+from sourceprior.benchmark.files import in_place
 from sourceprior.benchmark.records import Records, mixture_digest
 from sourceprior.benchmark.rows import Progress, Ready, Row
 from sourceprior.errors import UserError
@@ -130,8 +130,7 @@ def stem_file(folder: Path, key: str, digest: str, k: int) -> Path:
 
 def write_opus(path: Path, wave: np.ndarray, sample_rate: int) -> None:
     """A signal `(N,)` as Ogg Opus, lowered where it would clip. Raises UserError where it cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     peak = float(np.abs(wave).max()) or 1.0
-    with replacing(path) as part:
+    with in_place(path) as part:
         soundfile.write(part, np.asarray(wave * min(1.0, 0.99 / peak), np.float32), sample_rate, format="OGG",
                         subtype="OPUS")  # fmt: skip

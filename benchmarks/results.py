@@ -1,0 +1,62 @@
+"""Make docs/results.md from finished benchmark runs: python benchmarks/results.py runs/table2 runs/table4.
+
+Every folder is one that `sourceprior benchmark ... -o FOLDER` has written; all reports in it are taken over as they
+are, with their commands, and their pictures are copied beside the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+INTRODUCTION = """# Results
+
+Written by `python benchmarks/results.py {folders}` from what the commands below have measured; nothing is written by
+hand. How the benchmark works, and what its columns mean: [benchmark.md](benchmark.md).
+"""
+
+
+def collect(folders: Sequence[Path], page: Path) -> None:
+    """Write the page and copy its pictures into a folder beside it that has the page's name.
+
+    Raises:
+        SystemExit: a folder holds no report.
+    """
+    parts = [INTRODUCTION.format(folders=" ".join(folder.name for folder in folders))]
+    pictures = page.with_suffix("")
+    for folder in folders:
+        reports = sorted(file for pattern in ("table?.md", "figure?.md") for file in folder.glob(pattern))
+        if not reports:
+            raise SystemExit(f"{folder} holds no report of `sourceprior benchmark`.")
+        for report in reports:
+            parts.append(_with_pictures(report, pictures))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _with_pictures(report: Path, pictures: Path) -> str:
+    def moved(found: re.Match) -> str:
+        name = f"{report.parent.name}_{found[2]}"
+        pictures.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(report.parent / found[2], pictures / name)
+        return f"![{found[1]}]({pictures.name}/{name})"
+
+    return re.sub(r"!\[([^]]*)\]\(([^)/]+)\)", moved, report.read_text(encoding="utf-8"))
+
+
+def main(words: Sequence[str]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("-o", "--out", type=Path, default=Path("docs/results.md"))
+    chosen = parser.parse_args(words)
+    collect(chosen.folders, chosen.out)
+    print(f"written to {chosen.out}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
