@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -40,6 +42,11 @@ class Clip:
     licence: str
     seconds: float
     voice: str = ""
+
+    @property
+    def clips(self) -> int:
+        """One, as in a tally of clips."""
+        return 1
 
     @property
     def commercial(self) -> bool:
@@ -92,9 +99,31 @@ def with_voices(clips: Sequence[Clip]) -> list[Clip]:
     return [replace(clip, label=clip.voice) if clip.label == SPEECH and clip.voice else clip for clip in clips]
 
 
+class BadClip(UserError):
+    """A clip that cannot be used; `reason` in a few words."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The clip '{path}' is {reason}.")
+
+
 def read_clip(path: Path, sample_rate: int) -> np.ndarray:
-    """A clip as mono int16 samples at ``sample_rate``."""
-    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    """A clip as mono int16 samples at ``sample_rate``. Raises BadClip where the file is missing or broken."""
+    if not Path(path).is_file():
+        raise BadClip(path, "missing")
+    return decode(path, sample_rate, path)
+
+
+def decode(file: Path | BinaryIO, sample_rate: int, name: Path | str) -> np.ndarray:
+    """What an audio file holds, as mono int16 samples at ``sample_rate``. Raises BadClip, which says its name."""
+    try:
+        audio, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        raise BadClip(name, "broken") from error
+    if not np.isfinite(audio).all():
+        raise BadClip(name, "not finite everywhere")
+    if not audio.size:
+        raise BadClip(name, "empty")
     mono = audio.mean(1)
     if rate != sample_rate:
         import soxr
@@ -114,6 +143,13 @@ class ClipBank:
         sample_rate: Hz.
         progress: called with (clips read, clips).
         read: what reads a clip, (path, sample rate) -> mono int16 samples; another one reads from a pack.
+        workers: threads that read.
+
+    Attributes:
+        bad: path to reason of the clips that were left out: unreadable, empty or silent.
+
+    Raises:
+        UserError: no clip of these labels can be read.
     """
 
     def __init__(
@@ -123,6 +159,7 @@ class ClipBank:
         sample_rate: int = 16000,
         progress: Callable[[int, int], None] | None = None,
         read: Callable[[Path, int], np.ndarray] = read_clip,
+        workers: int = 4,
     ) -> None:
         self.sample_rate = sample_rate
         self.labels = tuple(labels)
@@ -130,16 +167,29 @@ class ClipBank:
         pause = np.random.default_rng(0)
         joined: dict[tuple[str, str], list[np.ndarray]] = {}
         used = [clip for clip in clips if clip.label in index]
-        for i, clip in enumerate(used):
-            key = (clip.label, clip.speaker or str(clip.path))
-            parts = joined.setdefault(key, [])
-            if parts:
-                parts.append(np.zeros(int(pause.uniform(0.02, 0.3) * sample_rate), np.int16))
-            parts.append(read(clip.path, sample_rate))
-            if progress:
-                progress(i + 1, len(used))
+        self.bad: dict[str, str] = {}
+
+        def get(clip: Clip) -> np.ndarray | BadClip:
+            try:
+                wave = read(clip.path, sample_rate)
+            except BadClip as error:
+                return error
+            return wave if wave.any() else BadClip(clip.path, "silent")
+
+        with ThreadPoolExecutor(workers) as pool:
+            for i, (clip, wave) in enumerate(zip(used, pool.map(get, used), strict=True)):
+                if isinstance(wave, BadClip):
+                    self.bad[str(clip.path)] = wave.reason
+                else:
+                    parts = joined.setdefault((clip.label, clip.speaker or str(clip.path)), [])
+                    if parts:
+                        parts.append(np.zeros(int(pause.uniform(0.02, 0.3) * sample_rate), np.int16))
+                    parts.append(wave)
+                if progress:
+                    progress(i + 1, len(used))
         if not joined:
-            raise UserError("No clip carries any of the requested labels.")
+            first = f": '{next(iter(self.bad))}' is {next(iter(self.bad.values()))}" if self.bad else ""
+            raise UserError(f"No clip that can be read carries any of the requested labels{first}.")
         waves = [np.concatenate(parts) for parts in joined.values()]
         lengths = np.array([len(wave) for wave in waves])
         self.seconds = float(lengths.sum() / sample_rate)
@@ -151,6 +201,10 @@ class ClipBank:
         # Groups of voices that sound alike, beside the labels: see `timbre`.
         self.voices: tuple[str, ...] = ()
         self.voice = torch.full_like(self.label, -1)
+
+    def at(self, _number: int) -> ClipBank:
+        """The clips that a batch is drawn from: all of them; `rolling.Rolling` has others in turns."""
+        return self
 
     def clip(self, i: int) -> np.ndarray:
         """Samples of one clip, int16."""
@@ -178,7 +232,8 @@ class ClipBank:
         for i, name in enumerate(self.voices):
             if name in chosen:
                 weight[self.voice == i] = 1.0
-        return weight / weight.sum()
+        # No clip of these labels: no weight, rather than not a number.
+        return weight / weight.sum().clamp_min(1e-300)
 
     def render(
         self,

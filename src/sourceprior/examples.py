@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sourceprior.datasets import SPEECH, SPOKEN, ClipBank
+from sourceprior.errors import UserError
 from sourceprior.stft import BINS, stft
 
 NULL = "anything"
@@ -92,15 +93,19 @@ class ExampleMaker:
             own += share * bank.weights([SPEECH])
         if own_sounds:
             own += (1 - share if SPEECH in rows else 1.0) * bank.weights(own_sounds)
+        if not bool(own.any()):
+            raise UserError(
+                f"There is no clip of {', '.join(labels)} in the data, or in a part of it that is in memory."
+            )
         self.own = own.cpu()
-        self.sounds = bank.weights(sounds).cpu() if sounds else None
-        self.speech = bank.weights([SPEECH]).cpu() if bool(self.spoken.any()) else None
+        self.sounds = bank.weights(sounds).cpu() if bool((~self.spoken[bank.label]).any()) else None
+        self.speech = bank.weights([SPEECH]).cpu() if bool(self.spoken[bank.label].any()) else None
 
     def draw(self, count: int, seed: int) -> Examples:
         """``count`` examples; ``seed`` is the number of the batch."""
         g = torch.Generator().manual_seed(seed)
         device = self.bank.wave.device
-        clips = torch.multinomial(self.own, count, replacement=True, generator=g).to(device)
+        clips = self.choose(count, g)
         index = self.bank.label[clips]
         label, wider = self.row[index], self.wider[index]
         share = torch.where(self.spoken[index], self.any_voice_share, self.null_share)
@@ -132,6 +137,10 @@ class ExampleMaker:
         mask = mask.to(device)
         target = mask * own
         return Examples(target + (1 - mask) * rest, target, label, mask.amin((1, 2)) < 0.5)
+
+    def choose(self, count: int, g: torch.Generator) -> Tensor:
+        """Clips (B,) of the prior's own labels, on the bank's device."""
+        return torch.multinomial(self.own, count, replacement=True, generator=g).to(self.bank.wave.device)
 
     def spectrum(self, clips: Tensor, g: torch.Generator, change: Tensor | None = None) -> Tensor:
         """Clips (B,) at a random level, mildly equalised, as STFTs (B, 513, T).

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,10 @@ import torch
 
 from sourceprior.cards import card
 from sourceprior.datasets import SPEECH, SPOKEN, VOICE_GROUP, VOICES, Clip
-from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.errors import UserError
 from sourceprior.examples import NULL
-from sourceprior.networks.conv_unet import ConvUNet
-from sourceprior.priors import SourcePrior
+from sourceprior.priors import SourcePrior, build
+from sourceprior.shards import Tally
 from sourceprior.training import LEVEL, Trainer
 
 
@@ -37,16 +38,31 @@ def labels_of(sources: str, known: Sequence[str], groups: Sequence[str] = ()) ->
     return tuple(labels)
 
 
-def start_from(folder: Path, labels: Sequence[str]) -> SpectralDenoiser:
+def start_from(folder: Path, labels: Sequence[str], grow: bool = False) -> Any:
     """The denoiser of an existing prior with its rows picked for ``labels``; a kind of voice may start from speech.
 
-    Raises UserError when the prior does not know one of them.
+    With ``grow`` a label that the prior lacks starts from "anything".
+
+    Raises UserError when the prior does not know one of them, or has been taught classes by `learn`.
     """
     prior = SourcePrior.from_pretrained(folder)
-    missing = [label for label in labels if known_as(label, prior.labels) not in prior.labels]
+    rows = [row_of(prior, label, grow) for label in labels]
+    missing = [label for label, row in zip(labels, rows, strict=True) if row is None]
     if missing:
         raise UserError(f"The prior '{folder}' does not know {', '.join(missing[:3])}: start without --init.")
-    return pick(prior, labels)
+    return pick(prior, labels, grow)
+
+
+def row_of(prior: SourcePrior, label: str, grow: bool = False) -> int | None:
+    """The row of a prior that a label starts from, or None."""
+    known = known_as(label, prior.labels)
+    if known in prior.labels:
+        return prior.index(known)
+    # The row of "no class" of an ε-network, whether it was trained or not.
+    spare = getattr(prior.denoiser.network, "null_label", None)
+    if known == NULL or (grow and NULL not in prior.labels):
+        return spare
+    return prior.index(NULL) if grow else None
 
 
 def known_as(label: str, labels: Sequence[str]) -> str:
@@ -69,24 +85,41 @@ def ancestry(folder: Path) -> str:
     )
 
 
-def pick(prior: SourcePrior, labels: Sequence[str]) -> SpectralDenoiser:
+def pick(prior: SourcePrior, labels: Sequence[str], grow: bool = False) -> Any:
     """A copy of a prior's denoiser that has the rows of ``labels`` only, in that order."""
-    rows = torch.tensor([prior.index(known_as(label, prior.labels)) for label in labels])
+    rows = torch.tensor([row_of(prior, label, grow) for label in labels])
     state = dict(prior.denoiser.state_dict())
-    state["average"] = state["average"][rows]
-    state["network.class_embedding.weight"] = state["network.class_embedding.weight"][rows]
-    network = ConvUNet(**prior.config["network"]["options"] | {"classes": len(labels)})
-    denoiser = SpectralDenoiser(network, state["average"], prior.level)
+    state["average"] = state["average"][rows.clamp(max=len(state["average"]) - 1)]
+    options = dict(prior.config["network"]["options"])
+    null = getattr(prior.denoiser.network, "null_label", None)
+    if null is not None:
+        # Its embeddings have a row for "no class" after those of the classes.
+        rows = torch.tensor([row_of(prior, label, grow) for label in labels if label != NULL] + [null])
+    for name in state:
+        if name.endswith(("class_embedding.weight", "embedding_table.weight")):
+            state[name] = state[name][rows]
+    if "classes" in options:
+        options["classes"] = len(rows) - (null is not None)
+    config = {**prior.config, "labels": list(labels), "level": prior.level}
+    config["network"] = {**prior.config["network"], "options": options}
+    if prior.config["network"]["class"].startswith("adapted."):
+        raise UserError(f"The prior '{prior.name}' has learned classes: start from the one it was made of.")
+    denoiser = build(config)
     denoiser.load_state_dict(state)
-    return denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return denoiser.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def describe(data: Path, licence: str, clips: Sequence[Clip], sources: str) -> dict[str, Any]:
-    """What the prior's card says of its data: hours and clips per licence, of its own sources."""
+def describe(data: str | Path, licence: str, clips: Sequence[Clip | Tally], sources: str) -> dict[str, Any]:
+    """What the prior's card says of its data: hours and clips per licence, of its own sources.
+
+    ``clips`` may be a tally: clips of one label and licence, counted.
+    """
     own = [clip for clip in clips if sources == "all" or (clip.label in SPOKEN) == (sources == "speech")]
-    count = Counter(clip.licence for clip in own)
+    count = Counter[str]()
+    for clip in own:
+        count[clip.licence] += clip.clips
     return {
-        "sources": sources, "licence filter": licence, "clips": len(own),
+        "sources": sources, "licence filter": licence, "clips": count.total(),
         "hours": round(sum(clip.seconds for clip in own) / 3600, 2),
         "clips per licence": dict(sorted(count.items())),
     }  # fmt: skip
@@ -98,12 +131,14 @@ def finish(
     """Write the averaged weights of a run as a prior, with its card."""
     settings, denoiser = trainer.settings, trainer.averaged()
     config = {
-        "name": data["sources"], "sample_rate": trainer.bank.sample_rate, "licence": "CC-BY-4.0",
-        "denoiser": {"class": "denoisers.SpectralDenoiser"},
-        "network": {"class": "conv_unet.ConvUNet", "options": denoiser.network.config},
+        "name": data["sources"], "sample_rate": trainer.sample_rate, "licence": "CC-BY-4.0",
+        **trainer.objective.config(denoiser),
         "training": {
             "data": data, "steps": trainer.step, "minutes": round(trainer.elapsed / 60, 1), "batch": settings.batch,
             "seconds": settings.seconds, "negatives": settings.negatives, "rate": settings.rate, "seed": settings.seed,
+            "optimizer": settings.optimizer, "ema": settings.ema_decay or settings.ema, "levels": list(settings.levels),
+            "valid loss": None if math.isnan(trainer.last_valid) else round(trainer.last_valid, 4),
+            "processes": trainer.group.count, "precision": settings.precision,
             "parameters": sum(p.numel() for p in denoiser.parameters()), "init": init,
             "machine": f"{os.cpu_count()} cores" if trainer.device.type == "cpu" else torch.cuda.get_device_name(),
             "torch": torch.__version__, "command": " ".join(["sourceprior", *sys.argv[1:]]),
@@ -119,3 +154,17 @@ def finish(
     )  # fmt: skip
     prior.save_pretrained(folder)
     return prior
+
+
+def write_bad_clips(folder: Path, bad: Mapping[str, str], log: Callable[[str], None]) -> None:
+    """Say how many clips were left out, and list them in ``bad_clips.csv`` of the run's folder."""
+    file = Path(folder) / "bad_clips.csv"
+    if not bad:
+        file.unlink(missing_ok=True)
+        return
+    path, reason = next(iter(sorted(bad.items())))
+    log(f"{len(bad)} clips were left out, such as {path} ({reason}); {file} lists them")
+    with file.open("w", newline="") as rows:
+        writer = csv.writer(rows)
+        writer.writerow(["path", "reason"])
+        writer.writerows(sorted(bad.items()))

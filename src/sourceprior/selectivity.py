@@ -6,13 +6,22 @@ In a mixture a prior that denoises everything takes everything (METHODS: what de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sourceprior.datasets import SPEECH, SPOKEN, VOICES, ClipBank
-from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.examples import NULL
+
+
+class Denoises(Protocol):
+    """D(x, sigma, label) at a level, see ``denoisers``."""
+
+    level: float
+
+    def __call__(self, x: Tensor, sigma: Tensor, label: Tensor) -> Tensor: ...
+
 
 RATIOS = (1.0, 2.0, 5.0)
 """Noise levels, in multiples of the source's RMS."""
@@ -26,7 +35,7 @@ def denoising_snr(clean: Tensor, estimate: Tensor) -> Tensor:
 
 @torch.no_grad()
 def selectivity(
-    denoiser: SpectralDenoiser, labels: Sequence[str], bank: ClipBank, count: int = 32, seconds: float = 4.0
+    denoiser: Denoises, labels: Sequence[str], bank: ClipBank, count: int = 32, seconds: float = 4.0
 ) -> dict[str, float]:
     """Mean denoising SNR in dB at sigma = 1, 2, 5 x RMS on clips of ``bank`` (B = ``count`` each, fixed seed).
 
@@ -85,3 +94,34 @@ def selectivity(
             estimate = denoiser(wave + sigma[:, None] * noise, sigma, label)
             figures[f"{name} @{ratio:g}"] = float(denoising_snr(wave, estimate).mean())
     return figures
+
+
+@torch.no_grad()
+def per_class(
+    denoiser: Denoises, labels: Sequence[str], bank: ClipBank, count: int = 4
+) -> list[dict[str, str | float]]:
+    """Mean denoising SNR in dB of every label that ``bank`` has clips of, at sigma = 1, 2, 5 x RMS, fixed seed.
+
+    One row per label: ``own @1 @2 @5`` on ``count`` of its clips, ``others @1 @2 @5`` on as many of other labels.
+    """
+    g, rows = torch.Generator().manual_seed(1), []
+    samples, device = 4 * bank.sample_rate, bank.wave.device
+    for name in labels:
+        others = [other for other in bank.labels if other != name and not (name == SPEECH and other in VOICES)]
+        if name not in bank.labels or not bool(bank.weights([name]).any()):
+            continue
+        row: dict[str, str | float] = {"label": name, "clips": len(bank.groups[bank.labels.index(name)])}
+        label = torch.full((count,), list(labels).index(name), device=device)
+        for case, names in (("own", [name]), ("others", others)):
+            weights = bank.weights(names).cpu()
+            if not bool(weights.any()):
+                continue
+            clips = torch.multinomial(weights, count, replacement=True, generator=g).to(device)
+            wave = bank.render(clips, samples, g, augment=False) * denoiser.level
+            noise = torch.randn(wave.shape, generator=g).to(device)
+            for ratio in RATIOS:
+                sigma = torch.full((count,), ratio * denoiser.level, device=device)
+                estimate = denoiser(wave + sigma[:, None] * noise, sigma, label)
+                row[f"{case} @{ratio:g}"] = round(float(denoising_snr(wave, estimate).mean()), 2)
+        rows.append(row)
+    return rows

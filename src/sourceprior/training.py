@@ -1,4 +1,4 @@
-"""Training of a source prior: one loop, resumable, on whatever single device there is."""
+"""Training of a source prior: one loop, resumable, in one process or many, on whatever device there is."""
 
 from __future__ import annotations
 
@@ -6,163 +6,126 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from sourceprior.datasets import SPOKEN, ClipBank
-from sourceprior.denoisers import FEATURES, OUTPUTS, SpectralDenoiser
-from sourceprior.examples import NULL, ExampleMaker, Examples
-from sourceprior.networks.conv_unet import ConvUNet
-from sourceprior.stft import BINS, stft
+from sourceprior import processes
+from sourceprior.datasets import ClipBank
+from sourceprior.errors import UserError
+from sourceprior.objectives import LEVEL, draw_sigma, loss_of, measure_spectra, objective_of, real
+from sourceprior.optimizers import average_over, average_with, optimizers
 
-LEVEL = 10 ** (-22.5 / 20)
-"""RMS of a typical source, linear: the middle of the training levels."""
+__all__ = ["LEVEL", "Settings", "Trainer", "average_over", "draw_sigma", "loss_of", "measure_spectra", "real"]
+
+AGREE = 8
+"""Steps after which several processes agree on the time."""
+VALID_EXAMPLES, VALID_BATCH = 64, 8
 
 
 @dataclass
 class Settings:
-    """Everything that decides what a run computes; kept in its checkpoints.
+    """Everything that decides what a run computes; kept in its checkpoints, filled from a recipe (`recipes`).
 
-    ``steps`` or ``minutes`` of training, whichever ends first, set the length of the cosine decay. ``ema`` is the
-    averaging time of the weights as a share of the steps so far.
+    Attributes:
+        labels: rows of the prior.
+        backbone: file of `sourceprior.networks`; which objective it is trained for follows from it (`objectives`).
+        network: its options.
+        negatives: what shows the network that a source is absent (`examples`); ε-networks take none.
+        shared_spectrum: one average spectrum for all classes.
+        augment: other playback rates, polarities, colours.
+        levels: range of an example's RMS, dB full scale.
+        null_share: examples whose label is left out, so that "anything" is learned.
+        grow: a run that starts from a prior may have labels that the prior lacks.
+        batch: examples of one step of all processes together.
+        drawn: examples that are drawn with one seed, 0 for all of a batch; a process draws what it needs of them, so
+            several processes do the same work as one only if this is at most the batch of one.
+        accumulate: parts a process cuts its batch into, to save memory.
+        seconds: length of an example.
+        steps, minutes: length of the run and of its cosine decay, whichever ends first.
+        rate, warmup, decay: highest learning rate, steps until it is reached, and "cosine" (down to 2 %) or "none".
+        optimizer, weight_decay, beta2: see `optimizers`.
+        clip: largest norm of the gradient.
+        ema: averaging time of the weights as a share of the steps so far; ``ema_decay`` of the usual kind wins over it.
+        precision: "bf16" (autocast) or "fp32".
+        sigma_centre, sigma_spread: of the noise levels of a spectral denoiser, see `draw_sigma`.
+        memory: GB that decoded clips may take; more data than that goes through memory in turns (`rolling`).
+        leave: which checkpoint becomes the prior, "last" or "best".
+        check_minutes, check_clips: between checks on the valid split, and clips of each of them.
     """
 
     labels: tuple[str, ...]
+    backbone: str = "conv_unet"
     negatives: str = "spliced"
     shared_spectrum: bool = False
+    augment: bool = True
+    levels: tuple[float, float] = (-27.0, -18.0)
+    null_share: float = 0.15
+    grow: bool = False
     batch: int = 32
+    drawn: int = 0
+    accumulate: int = 1
     seconds: float = 2.0
     steps: int = 100_000
     minutes: float = 60.0
     optimizer: str = "muon"
     rate: float = 2e-3
     warmup: int = 200
+    decay: str = "cosine"
     weight_decay: float = 0.02
+    beta2: float = 0.98
+    clip: float = 1.0
     ema: float = 0.1
+    ema_decay: float = 0.0
+    precision: str = "bf16"
     sigma_centre: float = 1.0
     sigma_spread: float = 1.5
+    memory: float = 4.0
+    leave: str = "last"
+    check_minutes: float = 15.0
+    check_clips: int = 32
     seed: int = 0
     compile: bool = True
     network: dict = field(default_factory=dict)
 
-
-def measure_spectra(bank: ClipBank, labels: Sequence[str], draws: int = 96, shared: bool = False) -> Tensor:
-    """Average power per STFT bin of each label (labels, 513) at the training level; "anything" is all sounds' mean.
-
-    Smoothed over frequency and drawn a little towards the mean of all, as some classes have a handful of clips.
-    With ``shared``, every row is that mean.
-    """
-    rows = []
-    for i, label in enumerate(labels):
-        wanted = [name for name in bank.labels if name not in SPOKEN] if label == NULL else [label]
-        g = torch.Generator().manual_seed(i)
-        clips = torch.multinomial(bank.weights(wanted).cpu(), draws, replacement=True, generator=g)
-        wave = bank.render(clips.to(bank.wave.device), 4 * bank.sample_rate, g) * LEVEL
-        rows.append(stft(wave).abs().square().mean((0, 2)))
-    power = torch.stack(rows)
-    # Averaging over a sixth of an octave: single partials of a few clips are not the class.
-    bins = torch.arange(BINS, device=power.device)
-    near = (torch.log2((bins[:, None] + 2.0) / (bins[None] + 2.0)).abs() < 1 / 12).float()
-    power = power @ (near / near.sum(1, keepdim=True)).T
-    mean = power.mean(0, keepdim=True)
-    power = mean.expand_as(power) if shared else 0.95 * power + 0.05 * mean
-    return (power + 1e-4 * power.mean(1, keepdim=True)).contiguous()
-
-
-def new_denoiser(settings: Settings, spectra: Tensor) -> SpectralDenoiser:
-    """An untrained denoiser: the Wiener filter of each class."""
-    torch.manual_seed(settings.seed)
-    network = ConvUNet(FEATURES, OUTPUTS, classes=len(settings.labels), **settings.network)
-    denoiser = SpectralDenoiser(network, spectra, LEVEL)
-    return denoiser.to(spectra.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __post_init__(self) -> None:
+        """Raise UserError for values out of range."""
+        for name, low in (("batch", 1), ("accumulate", 1), ("drawn", 0), ("steps", 0), ("warmup", 1)):
+            if getattr(self, name) < low:
+                raise UserError(f"{name} is at least {low}, not {getattr(self, name)}.")
+        for name in ("minutes", "rate", "seconds", "clip", "memory", "ema"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is more than 0, not {getattr(self, name)}.")
+        for name, words in (
+            ("optimizer", ("muon", "adamw")),
+            ("decay", ("cosine", "none")),
+            ("precision", ("bf16", "fp32")),
+            ("leave", ("last", "best")),
+            ("negatives", ("none", "whole", "spliced")),
+        ):
+            if getattr(self, name) not in words:
+                raise UserError(f"{name} is {' or '.join(words)}, not '{getattr(self, name)}'.")
+        for name in ("null_share", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} is at least 0 and less than 1, not {getattr(self, name)}.")
+        if self.drawn and self.batch % self.drawn:
+            raise UserError(f"A batch of {self.batch} is no multiple of {self.drawn} examples drawn together.")
 
 
-def loss_of(denoiser: SpectralDenoiser, signal: Tensor, target: Tensor, noise: Tensor, sigma: Tensor, label: Tensor,
-            has_other: Tensor) -> Tensor:  # fmt: skip
-    """Weighted squared error per example (B,) of STFTs given as (B, 2, 513, T); a class's Wiener filter has about 0.5.
+class Bank(Protocol):
+    """Where clips come from: a `ClipBank`, which holds all of them, or one that holds some at a time."""
 
-    EDM's weight 1/c_out^2 per bin would spend the network on bins far below the source's loudest, which no listener and
-    no SI-SDR hears: c_out^2 of the bin plus its mean over the bins. With a negative in the example the error at low
-    noise is the other source itself, not noise: a share of the example's own power keeps its weight from growing there.
-    """
-    clean, _ = denoiser.denoise_bins(signal + sigma[:, None, None, None] * noise, sigma, label)
-    power, variance = denoiser.spectrum(label), sigma.square()[:, None]
-    out = power * variance / (power + variance)
-    energy = signal.square().sum(1).mean((1, 2))
-    floor = out.mean(1, keepdim=True) + (0.2 * energy * has_other)[:, None]
-    error = (clean - target).square().sum(1)
-    return (error / (out + floor)[:, :, None]).mean((1, 2))
+    def at(self, number: int) -> ClipBank:
+        """The clips that batch ``number`` is drawn from; depends on nothing but the number."""
 
 
-def real(spectrum: Tensor) -> Tensor:
-    """Complex (B, F, T) -> (B, 2, F, T)."""
-    return torch.view_as_real(spectrum).permute(0, 3, 1, 2)
-
-
-def draw_sigma(settings: Settings, count: int, g: torch.Generator) -> Tensor:
-    """ln sigma ~ N(ln(centre x level), spread^2), kept within 0.01 to 40 x level, stratified over the batch."""
-    quantile = (torch.arange(count) + torch.rand(count, generator=g)) / count
-    normal = math.sqrt(2) * torch.erfinv((2 * quantile - 1).clamp(-0.9999, 0.9999))
-    sigma = settings.sigma_centre * torch.exp(settings.sigma_spread * normal)
-    return (sigma.clamp(0.01, 40) * LEVEL)[torch.randperm(count, generator=g)]
-
-
-def average_over(share: float) -> Callable:
-    """Running average of weights over the last ``share`` of all steps (Karras et al. 2024, power-function EMA).
-
-    A fixed decay is too long for the first steps, keeping the untrained network alive, or too short for the last.
-    """
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        torch._foreach_lerp_(averages, current, 1 / (share * float(count) + 1))
-
-    return update
-
-
-class MatrixMuon(torch.optim.Muon):
-    """torch's Muon for convolution weights as well: each is seen as a matrix (out, everything else) of its storage."""
-
-    def __init__(self, weights: Sequence[torch.nn.Parameter], **options) -> None:
-        self.weights = list(weights)
-        super().__init__([torch.nn.Parameter(as_matrix(w.data)) for w in self.weights], **options)
-
-    @torch.no_grad()
-    def step(self, closure=None):  # type: ignore[override]
-        matrices = [p for group in self.param_groups for p in group["params"]]
-        for weight, matrix in zip(self.weights, matrices, strict=True):
-            matrix.grad = None if weight.grad is None else as_matrix(weight.grad)
-        return super().step(closure)
-
-
-def as_matrix(weight: Tensor) -> Tensor:
-    """(out, in, kh, kw) -> (out, kh kw in): a view of weights in channels-last order."""
-    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
-
-
-def optimizers(denoiser: SpectralDenoiser, settings: Settings) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden convolutions, AdamW for the rest (first and last layer, embeddings, modulation, biases)."""
-    hidden: list[torch.nn.Parameter] = []
-    decay: list[torch.nn.Parameter] = []
-    plain: list[torch.nn.Parameter] = []
-    for name, p in denoiser.network.named_parameters():
-        if p.ndim == 4 and settings.optimizer == "muon" and not name.startswith(("stem", "out")):
-            hidden.append(p)
-        else:
-            (decay if p.ndim > 1 else plain).append(p)
-    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    out: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98), fused=True)]
-    if hidden:
-        out.append(MatrixMuon(hidden, lr=settings.rate, weight_decay=settings.weight_decay,
-                              adjust_lr_fn="match_rms_adamw"))  # fmt: skip
-    return out
+Batch = tuple[Tensor, ...]
 
 
 class Ahead:
@@ -177,28 +140,26 @@ class Ahead:
         threads: batches in preparation.
     """
 
-    def __init__(
-        self, draw: Callable[[int], tuple[Examples, Tensor, Tensor]], device: torch.device, threads: int = 6
-    ) -> None:
+    def __init__(self, draw: Callable[[int], Batch], device: torch.device, threads: int = 6) -> None:
         self.draw, self.device, self.threads = draw, device, threads
         self.pool, self.local = ThreadPoolExecutor(threads), threading.local()
         self.pending: dict[int, Future] = {}
 
-    def __call__(self, number: int) -> tuple[Examples, Tensor, Tensor]:
+    def __call__(self, number: int) -> Batch:
         """The batch of that number, usable on the current stream; the next ones are begun."""
         for later in range(number, number + self.threads):
             if later not in self.pending:
                 self.pending[later] = self.pool.submit(self._draw, later)
-        (examples, noise, sigma), ready = self.pending.pop(number).result()
+        batch, ready = self.pending.pop(number).result()
         if ready is not None:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(ready)
             # Their memory belongs to the thread's stream, which must not reuse it before this stream is done.
-            for tensor in (*vars(examples).values(), noise, sigma):
+            for tensor in batch:
                 tensor.record_stream(stream)
-        return examples, noise, sigma
+        return batch
 
-    def _draw(self, number: int) -> tuple[tuple[Examples, Tensor, Tensor], torch.cuda.Event | None]:
+    def _draw(self, number: int) -> tuple[Batch, torch.cuda.Event | None]:
         if self.device.type != "cuda":
             return self.draw(number), None
         if not hasattr(self.local, "stream"):
@@ -214,33 +175,51 @@ class Trainer:
     Args:
         bank: training clips, own and other, on the device to train on.
         folder: where checkpoints and tensorboard curves go.
-        init: state dict of a denoiser to start from (rows of labels it knows are taken over by name).
+        init: a denoiser to start from, with the rows of the settings' labels.
+        valid: clips that the validation loss is measured on.
+        group: this process among those of the run.
+
+    Raises:
+        UserError: the batch cannot be cut into equal parts for the processes.
     """
 
     def __init__(
         self,
         settings: Settings,
-        bank: ClipBank,
+        bank: Bank,
         folder: Path,
-        init: SpectralDenoiser | None = None,
+        init: Any = None,
         log: Callable[[str], None] = print,
+        valid: ClipBank | None = None,
+        group: processes.Alone | None = None,
     ) -> None:
-        self.settings, self.bank, self.folder, self.log = settings, bank, Path(folder), log
-        self.device = bank.wave.device
+        self.settings, self.bank, self.folder, self.valid = settings, bank, Path(folder), valid
+        self.group = group or processes.Alone()
+        parts = self.group.count * settings.accumulate
+        if settings.batch % parts:
+            raise UserError(f"A batch of {settings.batch} cannot be cut into {parts} equal parts: choose a multiple.")
+        self.log = log if self.group.rank == 0 else lambda text: None
+        first = bank.at(0)
+        self.device, self.sample_rate = first.wave.device, first.sample_rate
         if self.device.type == "cuda":
             # Every step has the same shapes: worth a search for the fastest convolutions.
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
         self.ahead = Ahead(self.batch, self.device) if self.device.type == "cuda" else None
-        self.maker = ExampleMaker(bank, settings.labels, settings.negatives, settings.seconds)
-        spectra = measure_spectra(bank, settings.labels, shared=settings.shared_spectrum)
-        self.denoiser = new_denoiser(settings, spectra) if init is None else init.to(self.device)
+        self.objective = objective_of(settings)
+        spectra = measure_spectra(first, settings.labels, shared=settings.shared_spectrum)
+        self.denoiser: Any = self.objective.denoiser(spectra) if init is None else init.to(self.device)
         if settings.steps:
             self.denoiser.average.copy_(spectra)
-        self.average = AveragedModel(self.denoiser, multi_avg_fn=average_over(settings.ema))
-        self.optimizers = optimizers(self.denoiser, settings)
+        self.averaging = average_with(settings.ema_decay) if settings.ema_decay else average_over(settings.ema)
+        self.average = AveragedModel(self.denoiser, multi_avg_fn=self.averaging)
+        self.optimizers = optimizers(
+            self.denoiser.network, settings.optimizer, settings.rate, settings.weight_decay, settings.beta2
+        )
         self.step, self.elapsed = 0, 0.0
-        self.loss = torch.compile(loss_of, dynamic=False) if settings.compile else loss_of
+        self.best, self.last_valid, self.best_step = math.inf, math.nan, 0
+        loss = self.objective.loss
+        self.loss = torch.compile(loss, dynamic=False) if settings.compile else loss
 
     @property
     def progress(self) -> float:
@@ -249,47 +228,54 @@ class Trainer:
         return 1.0 if self.step >= s.steps else min(1.0, max(self.step / s.steps, self.elapsed / (60 * s.minutes)))
 
     def rate(self) -> float:
-        """Learning rate: linear warm-up, then a cosine down to 2 %."""
+        """Learning rate: linear warm-up, then, unless it is to stay, a cosine down to 2 %."""
         s = self.settings
-        return (
-            s.rate
-            * min(1.0, (self.step + 1) / s.warmup)
-            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress)))
-        )
+        rate = s.rate * min(1.0, (self.step + 1) / s.warmup)
+        return rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress))) if s.decay == "cosine" else rate
 
-    def batch(self, number: int) -> tuple[Examples, Tensor, Tensor]:
-        """Examples, noise STFT (unit) and sigma of one step."""
+    def batch(self, number: int) -> Batch:
+        """This process's examples of one step: its share of the rows, of which it draws no more than it has to."""
         s = self.settings
-        seed = s.seed * 1_000_003 + number
-        examples = self.maker.draw(s.batch, seed)
-        g = torch.Generator().manual_seed(seed + 500_000_000)
-        shape = (s.batch, self.maker.samples)
-        if self.device.type == "cuda":
-            # Millions of normal numbers, drawn by one core, would take longer than all the rest of the step.
-            on_device = torch.Generator(self.device).manual_seed(seed + 500_000_000)
-            noise = torch.randn(shape, generator=on_device, device=self.device)
-        else:
-            noise = torch.randn(shape, generator=g).to(self.device)
-        return examples, stft(noise), draw_sigma(s, s.batch, g).to(self.device)
+        drawn = s.drawn or s.batch
+        share = s.batch // self.group.count
+        begin, end = self.group.rank * share, (self.group.rank + 1) * share
+        first, last = begin // drawn, -(-end // drawn)
+        bank = self.bank.at(number)
+        parts = [
+            self.objective.draw(bank, drawn, s.seed * 1_000_003 + number * (s.batch // drawn) + k)
+            for k in range(first, last)
+        ]
+        whole = parts[0] if len(parts) == 1 else tuple(torch.cat(same) for same in zip(*parts, strict=True))
+        if end - begin == len(whole[0]):
+            return whole
+        return tuple(tensor[begin - first * drawn : end - first * drawn] for tensor in whole)
+
+    def losses(self, denoiser: Any, batch: Batch) -> Tensor:
+        """Loss of each example (B,), in the precision of the run."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            return self.loss(denoiser, *batch)
 
     def train_step(self) -> Tensor:
-        """One step of the optimiser; the mean loss (not yet waited for)."""
-        examples, noise, sigma = self.ahead(self.step) if self.ahead else self.batch(self.step)
+        """One step of the optimiser; the mean loss of all processes (not yet waited for)."""
+        batch = self.ahead(self.step) if self.ahead else self.batch(self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.rate()
-        with torch.autocast(self.device.type, torch.bfloat16):
-            losses = self.loss(self.denoiser, real(examples.signal), real(examples.target), real(noise), sigma,
-                               examples.label, examples.has_other)  # fmt: skip
-        loss = losses.mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
+        parts = self.settings.accumulate
+        total = None
+        for part in zip(*(tensor.chunk(parts) for tensor in batch), strict=True):
+            loss = self.losses(self.denoiser, part).mean() / parts
+            loss.backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None
+        self.group.average_gradients(self.denoiser.parameters())
+        nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.settings.clip)
         for optimizer in self.optimizers:
             optimizer.step()
         self.denoiser.zero_grad(set_to_none=True)
         self.update_average()
         self.step += 1
-        return loss.detach()
+        return self.group.mean(total)
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -298,7 +284,7 @@ class Trainer:
         current: list[Tensor] = list(self.denoiser.parameters())
         count = int(self.average.n_averaged)
         if count:
-            average_over(self.settings.ema)(averages, current, count)
+            self.averaging(averages, current, count)
         else:
             torch._foreach_copy_(averages, current)
         self.average.n_averaged += 1
@@ -307,76 +293,138 @@ class Trainer:
         self,
         until: float = math.inf,
         save_every: float = 180.0,
-        check_every: float = 900.0,
-        check: Callable[[SpectralDenoiser], dict[str, float]] | None = None,
+        check: Callable[[Any], dict[str, float]] | None = None,
+        save_steps: int = 0,
     ) -> dict[str, float]:
         """Train, with a checkpoint every ``save_every`` seconds and ``check`` of the averaged weights now and then.
 
-        Returns the figures of the last check.
+        Args:
+            until: seconds after which this call ends; another goes on.
+            check: gives figures of a denoiser; called by the first process alone.
+            save_steps: if not 0, a checkpoint after every so many steps, too.
+
+        Returns:
+            The figures of the last check.
         """
         from torch.utils.tensorboard import SummaryWriter
 
-        writer = SummaryWriter(str(self.folder / "curves"), purge_step=self.step)
-        begin = saved = checked = shown = time.monotonic()
+        writer = SummaryWriter(str(self.folder / "curves"), purge_step=self.step) if self.group.rank == 0 else None
+        begin, base, spent, clock = time.monotonic(), self.elapsed, 0.0, 0.0
+        saved = checked = shown = 0.0
         running: list[Tensor] = []
-        while self.progress < 1 and time.monotonic() - begin < until:
+        figures: dict[str, float] = {}
+        while self.progress < 1 and clock < until:
             before = time.monotonic()
             running.append(self.train_step())
-            now = time.monotonic()
-            self.elapsed += now - before
-            if now - shown > 20:
+            spent += time.monotonic() - before
+            if self.group.count == 1:
+                self.elapsed, clock = base + spent, time.monotonic() - begin
+            elif self.step % AGREE == 0:
+                # The learning rate follows the time: every process has to think it the same.
+                taken, clock = self.group.agree([spent, time.monotonic() - begin])
+                self.elapsed = base + taken
+            if clock - shown > 20:
                 mean = torch.stack(running).mean().item()
                 left = self.elapsed * (1 / max(self.progress, 1e-6) - 1)
                 self.log(
                     f"step {self.step}  loss {mean:.4f}  rate {self.rate():.1e}  {self.progress:.1%}  "
-                    f"{(now - shown) / len(running):.2f} s/step  {left / 60:.0f} min left"
+                    f"{(clock - shown) / len(running):.2f} s/step  {left / 60:.0f} min left"
                 )
-                writer.add_scalar("loss/train", mean, self.step)
-                shown, running = now, []
-            if now - saved > save_every:
+                if writer:
+                    writer.add_scalar("loss/train", mean, self.step)
+                    writer.add_scalar("rate", self.rate(), self.step)
+                shown, running = clock, []
+            if clock - saved > save_every or (save_steps and self.step % save_steps == 0):
                 self.save()
-                saved = now
-            if check and now - checked > check_every:
-                self.report(check, writer)
-                checked = time.monotonic()
+                saved = clock
+            if clock - checked > 60 * self.settings.check_minutes:
+                figures = self.report(check, writer)
+                checked = self.group.agree([time.monotonic() - begin])[0]
         self.save()
-        figures = self.report(check, writer) if check else {}
-        writer.close()
+        figures = self.report(check, writer)
+        if writer:
+            writer.close()
         return figures
 
-    def report(self, check: Callable[[SpectralDenoiser], dict[str, float]], writer) -> dict[str, float]:
-        """Log the figures that ``check`` returns for the averaged weights."""
-        figures = check(self.averaged())
+    def report(self, check: Callable[[Any], dict[str, float]] | None, writer: Any) -> dict[str, float]:
+        """Log the validation loss, keep the checkpoint if it is the best, and log what ``check`` returns."""
+        if self.group.rank:
+            return {}
+        figures = check(self.averaged()) if check else {}
         for name, value in figures.items():
             writer.add_scalar(name, value, self.step)
-        self.log(f"step {self.step}  " + "  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
+        if figures:
+            self.log(f"step {self.step}  " + "  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
+        if self.valid is not None:
+            self.last_valid = self.valid_loss()
+            writer.add_scalar("loss/valid", self.last_valid, self.step)
+            best = self.last_valid < self.best
+            self.log(f"step {self.step}  valid loss {self.last_valid:.4f}" + ("  (best so far)" if best else ""))
+            if best:
+                self.best = self.last_valid
+                self.save("best.pt")
         return figures
 
-    def averaged(self) -> SpectralDenoiser:
-        """The denoiser with averaged weights."""
-        return cast(SpectralDenoiser, self.average.module)
+    @torch.no_grad()
+    def valid_loss(self) -> float:
+        """Loss of the averaged weights on examples of the valid split, always the same ones."""
+        assert self.valid is not None
+        losses = []
+        for k in range(VALID_EXAMPLES // VALID_BATCH):
+            batch = self.objective.draw(self.valid, VALID_BATCH, 900_000_000 + k)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+                losses.append(self.objective.loss(self.averaged(), *batch))
+        return float(torch.cat(losses).mean())
 
-    def save(self) -> None:
-        """Write ``last.pt`` beside and rename, so that a kill leaves the previous one."""
+    def averaged(self) -> Any:
+        """The denoiser with averaged weights."""
+        return self.average.module
+
+    def save(self, name: str = "last.pt") -> None:
+        """Write a checkpoint beside and rename, so that a kill leaves the previous one; the first process does."""
+        if self.group.rank:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "settings": asdict(self.settings) | {"labels": list(self.settings.labels)},
             "denoiser": self.denoiser.state_dict(), "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step, "elapsed": self.elapsed,
+            "step": self.step, "elapsed": self.elapsed, "best": self.best,
         }  # fmt: skip
-        torch.save(state, self.folder / "last.pt.part")
-        os.replace(self.folder / "last.pt.part", self.folder / "last.pt")
+        torch.save(state, self.folder / f"{name}.part")
+        os.replace(self.folder / f"{name}.part", self.folder / name)
 
-    def resume(self) -> bool:
-        """Go on from ``last.pt`` if there is one."""
-        file = self.folder / "last.pt"
+    def take_best(self) -> bool:
+        """Have the averaged weights of the best checkpoint, if one was kept; its figures stay those of the last."""
+        file = self.folder / "best.pt"
         if not file.is_file():
             return False
         state = torch.load(file, map_location=self.device, weights_only=True)
-        self.denoiser.load_state_dict(state["denoiser"])
         self.average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        self.best_step, self.last_valid = state["step"], state["best"]
+        return True
+
+    def resume(self, name: str = "last.pt") -> bool:
+        """Go on from a checkpoint of the folder if there is one.
+
+        Raises:
+            UserError: it is of a run with other labels, another network or another optimiser.
+        """
+        file = self.folder / name
+        self.group.wait()
+        if not file.is_file():
+            return False
+        state = torch.load(file, map_location=self.device, weights_only=True)
+        if list(state["settings"]["labels"]) != list(self.settings.labels):
+            raise UserError(f"'{file}' is of a run with other labels: train into another folder.")
+        try:
+            self.denoiser.load_state_dict(state["denoiser"])
+            self.average.load_state_dict(state["average"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"'{file}' is of a run with another network: train into another folder.") from error
         self.step, self.elapsed = state["step"], state["elapsed"]
+        # Runs of earlier versions kept no best one.
+        self.best = state.get("best", math.inf)
         return True

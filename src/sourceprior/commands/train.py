@@ -1,4 +1,4 @@
-"""`sourceprior train`: a prior from folders of single sources."""
+"""`sourceprior train`: a prior from recordings of single sources."""
 
 from __future__ import annotations
 
@@ -11,20 +11,30 @@ SOURCES = ("speech", "sounds", "all")
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder with manifest.csv and its clips, or a pack (`data pack`).")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Folder with manifest.csv, a folder per class, a pack or shards; or where shards are stored."
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: checkpoints, curves, and the prior itself.")],
+    recipe: Annotated[
+        str, typer.Option(help="compact, paper or fine-tune, or a TOML file; options given here win over it.")
+    ] = "compact",
+    network: Annotated[str | None, typer.Option(help="conv_unet, attention_unet or diffwave.")] = None,
     sources: Annotated[str, typer.Option(help="What the prior knows: speech, sounds, or all.")] = "sounds",
-    minutes: Annotated[float, typer.Option(help="Training time after which the cosine decay ends.")] = 60.0,
+    minutes: Annotated[float | None, typer.Option(help="Training time after which the cosine decay ends.")] = None,
     steps: Annotated[
-        int, typer.Option(help="Steps after which it ends, if that comes first; 0 only picks labels of --init.")
-    ] = 1_000_000,
+        int | None, typer.Option(help="Steps after which it ends, if that comes first; 0 only picks labels of --init.")
+    ] = None,
     until: Annotated[float, typer.Option(help="Stop this call after so many minutes; the next one goes on.")] = 1e9,
-    batch: Annotated[int, typer.Option(help="Examples per step.")] = 32,
-    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    batch: Annotated[int | None, typer.Option(help="Examples per step, of all processes together.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Parts that a process cuts its batch into.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     negatives: Annotated[
-        str, typer.Option(help="none, whole or spliced clips of other sources as silence.")
-    ] = "spliced",
-    shared_spectrum: Annotated[bool, typer.Option(help="One average spectrum for all classes.")] = False,
+        str | None, typer.Option(help="none, whole or spliced clips of other sources as silence.")
+    ] = None,
+    shared_spectrum: Annotated[bool | None, typer.Option(help="One average spectrum for all classes.")] = None,
     licence: Annotated[str, typer.Option(help="commercial (CC0, CC-BY, MIT, public domain) or any.")] = "commercial",
     voices: Annotated[
         bool, typer.Option(help="Tell male, female and child speech apart, where the manifest has gender and age.")
@@ -33,58 +43,91 @@ def train(
         int, typer.Option(min=0, max=200, help="Tell so many groups of speakers apart that sound alike.")
     ] = 0,
     init: Annotated[Path | None, typer.Option(help="Prior folder to start from.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the data and of the new weights.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the data and of the new weights.")] = None,
     compile: Annotated[
-        bool, typer.Option(help="Compile the step (a minute or two, then several times faster).")
+        bool | None, typer.Option(help="Compile the step (a minute or two, then several times faster).")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16 or fp32.")] = None,
+    memory: Annotated[float | None, typer.Option(help="GB for decoded clips; more data goes through in turns.")] = None,
+    check_minutes: Annotated[float | None, typer.Option(help="Minutes between checks on the valid split.")] = None,
+    save_steps: Annotated[int, typer.Option(help="Steps between checkpoints, beside one every 3 minutes.")] = 0,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other field of a recipe: ema=0.05, network.width=16.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option(help="At the end: figures per class, samples, separations (a minute).")
     ] = True,
-    check_minutes: Annotated[float, typer.Option(help="Minutes between checks on the valid split.")] = 15.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a source prior; called again with the same folder it goes on from the last checkpoint."""
-    import torch
-
-    from sourceprior.datasets import ClipBank, with_voices
-    from sourceprior.denoisers import SpectralDenoiser
+    from sourceprior import processes, recipes
+    from sourceprior.corpus import Corpus
+    from sourceprior.datasets import with_voices
     from sourceprior.errors import UserError
-    from sourceprior.packs import read_clips, reader
-    from sourceprior.runs import ancestry, describe, finish, labels_of, start_from
+    from sourceprior.objectives import rows_of
+    from sourceprior.rolling import Rolling
+    from sourceprior.runs import ancestry, describe, finish, labels_of, start_from, write_bad_clips
+    from sourceprior.sampling import find_device
     from sourceprior.selectivity import selectivity
     from sourceprior.timbre import Timbre
-    from sourceprior.training import Settings, Trainer
+    from sourceprior.training import Trainer
 
     if sources not in SOURCES:
         raise UserError(f"--sources is one of {', '.join(SOURCES)}, not '{sources}'.")
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    clips, valid_clips = (
-        with_voices(read) if voices else read for read in (read_clips(data, s, licence) for s in ("train", "valid"))
-    )
-    known = sorted({clip.label for clip in clips})
-    # The readers live no longer than these lines: a pack's holds all of its audio.
-    bank = ClipBank(clips, known, read=reader(data, "train")).to(where)
-    valid = ClipBank(valid_clips, known, read=reader(data, "valid")).to(where)
+    given = {
+        "backbone": network, "minutes": minutes, "steps": steps, "batch": batch, "accumulate": accumulate,
+        "rate": rate, "negatives": negatives, "shared_spectrum": shared_spectrum, "seed": seed, "compile": compile,
+        "precision": precision, "memory": memory, "check_minutes": check_minutes,
+    }  # fmt: skip
+    settings = recipes.settings(recipe, (), given, change or [])
+    place = find_device(device)
+    group = processes.find(place)
+    place = group.device(place)
+
+    def log(text: str) -> None:
+        if group.rank == 0:
+            print(text, flush=True)
+
+    corpus = Corpus(data, licence, with_voices if voices else list, place)
+    if voices and corpus.shards:
+        raise UserError("--voices needs the clips themselves: not with shards.")
+    known = corpus.labels()
+    bank = corpus.bank(known, settings.memory, settings.batch * settings.seconds, settings.seed)
+    first = bank.at(0)
+    valid = corpus.valid(known, settings.memory)
     groups: tuple[str, ...] = ()
     if voice_groups:
-        timbre = Timbre.fit(bank, voice_groups)
-        timbre.assign(bank)
-        timbre.assign(valid)
+        timbre = Timbre.fit(first, voice_groups)
         groups = timbre.labels
-    labels = labels_of(sources, known, groups)
-    settings = Settings(
-        labels=labels, negatives=negatives, shared_spectrum=shared_spectrum, batch=batch, steps=steps, minutes=minutes,
-        rate=rate, seed=seed, compile=compile,
-    )  # fmt: skip
-    print(
-        f"{bank.seconds / 3600:.2f} h of {len(known)} classes on {where}; the prior knows {len(labels)} labels",
-        flush=True,
-    )
-    trainer = Trainer(
-        settings, bank, out, init=start_from(init, labels) if init else None, log=lambda text: print(text, flush=True)
-    )
+        if isinstance(bank, Rolling):
+            bank.prepare_with(timbre.assign)
+        else:
+            timbre.assign(bank)
+        if valid:
+            timbre.assign(valid)
+    settings.labels = labels = rows_of(labels_of(sources, known, groups), settings)
+    hours = sum(row.seconds for row in corpus.tally("train")) / 3600
+    log(f"{hours:.2f} h of {len(known)} classes on {place}; the prior knows {len(labels)} labels")
+    if isinstance(bank, Rolling):
+        log(f"in {bank.parts} parts of {60 * hours / bank.parts:.0f} min in turns of {bank.steps} steps, see --memory")
+    start = start_from(init, labels, settings.grow) if init else None
+    trainer = Trainer(settings, bank, out, start, lambda text: print(text, flush=True), valid, group)
     if trainer.resume():
-        print(f"going on from step {trainer.step}, {trainer.elapsed / 60:.0f} minutes", flush=True)
+        log(f"going on from step {trainer.step}, {trainer.elapsed / 60:.0f} minutes")
 
-    def check(denoiser: SpectralDenoiser) -> dict[str, float]:
-        return selectivity(denoiser, labels, valid)
+    def check(denoiser) -> dict[str, float]:
+        return selectivity(denoiser, labels, valid, settings.check_clips) if valid else {}
 
-    figures = trainer.run(until=60 * until, check_every=60 * check_minutes, check=check)
-    finish(trainer, out / "prior", describe(data, licence, clips, sources), figures, ancestry(init) if init else "")
+    figures = trainer.run(until=60 * until, check=check, save_steps=save_steps)
+    if group.rank:
+        return
+    bad = {**getattr(bank, "bad", {}), **first.bad, **(valid.bad if valid else {})}
+    write_bad_clips(out, bad, log)
+    if settings.leave == "best" and trainer.take_best():
+        log(f"the prior is the best checkpoint, of step {trainer.best_step}")
+    about = describe(data, licence, corpus.tally("train"), sources) | {"clips left out": len(bad)}
+    prior = finish(trainer, out / "prior", about, figures, ancestry(init) if init else "")
+    if report:
+        from sourceprior.run_report import write_report
+
+        write_report(prior, valid, out / "report", log, place)

@@ -1,0 +1,226 @@
+"""`sourceprior train` from the command to the prior: both objectives, broken files, data larger than memory."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sourceprior.commands.train import train
+from sourceprior.corpus import Corpus, read_folder
+from sourceprior.datasets import ClipBank, read_manifest
+from sourceprior.errors import UserError
+from sourceprior.objectives import Noise, find_backbone, noise_loss, rows_of
+from sourceprior.priors import SourcePrior
+from sourceprior.rolling import Rolling
+from sourceprior.runs import start_from
+from sourceprior.separation import separate
+from sourceprior.shards import INDEX, Shards, write_shards
+from sourceprior.training import Settings, Trainer
+
+DATA = Path(__file__).parent / "data"
+NARROW = ["network.width=8", "network.blocks=[1,1,1,1,1]", "network.embedding=16", "seconds=0.25"]
+TINY = [
+    "network.widths=[8,16]", "network.depths=[1,1]", "network.bottom=16", "network.dilations=[1]",
+    "network.condition=16", "seconds=0.5", "check_clips=2",
+]  # fmt: skip
+
+
+def run(data: str | Path, out: Path, **options) -> SourcePrior:
+    """Train a few steps on a CPU; the prior of the run."""
+    plain = {"compile": False, "report": False, "device": "cpu", "precision": "fp32", "until": 1e9}
+    train(str(data), out, **plain | options)
+    return SourcePrior.from_pretrained(out / "prior")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder per class: 18 good clips of three classes, and two broken ones."""
+    root = tmp_path_factory.mktemp("folder")
+    for i, clip in enumerate(read_manifest(DATA)):
+        place = root / clip.label / f"{clip.label}_{i}{clip.path.suffix}"
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(clip.path, place)
+    (root / "Bark" / "broken.wav").write_bytes(b"RIFF no sound at all")
+    (root / "rain" / "empty.flac").write_bytes(b"")
+    return root
+
+
+def test_a_narrow_attention_u_net_trains_resumes_and_separates(tmp_path: Path) -> None:
+    options = {"recipe": "paper", "sources": "sounds", "batch": 2, "change": NARROW}
+    run(DATA, tmp_path / "whole", steps=4, **options)
+    run(DATA, tmp_path / "cut", steps=4, until=0.0, **options)
+    prior = run(DATA, tmp_path / "cut", steps=4, **options)
+    a, b = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "cut"))
+    for part in ("denoiser", "average"):
+        assert all(torch.equal(a[part][name], b[part][name]) for name in a[part])
+    assert prior.labels == ("Bark", "Saxophone", "rain")
+    assert prior.config["training"]["negatives"] == "none"
+    assert "attention_unet.AttentionUNet" in prior.card
+    x = 0.05 * torch.randn(8000, generator=torch.Generator().manual_seed(0)).numpy()
+    result = separate(x, 16000, ["Bark", "rain"], prior=prior, steps=2)
+    assert set(result.stems) == {"Bark", "rain"}
+
+
+def test_an_untrained_epsilon_network_has_a_loss_of_one_and_learns(tmp_path: Path) -> None:
+    settings = Settings(
+        labels=("Bark", "rain", "anything"), backbone="attention_unet", batch=4, drawn=1, seconds=0.25, rate=1e-2,
+        optimizer="adamw", decay="none", warmup=1, precision="fp32", compile=False, null_share=0.5, augment=False,
+        network={"width": 8, "blocks": (1, 1, 1, 1, 1), "embedding": 16},
+    )  # fmt: skip
+    bank = ClipBank(read_manifest(DATA, "train"), ["Bark", "Saxophone", "rain"])
+    trainer = Trainer(settings, bank, tmp_path)
+    fixed = trainer.batch(0)
+    assert float(noise_loss(trainer.denoiser, *fixed).mean().detach()) == pytest.approx(1, abs=0.05)
+    trainer.batch = lambda number: fixed  # type: ignore[method-assign]
+    losses = [float(trainer.train_step()) for _ in range(12)]
+    assert losses[-1] < 0.9 * losses[0]
+    # Half of the labels are left out, and "no class" is the network's last row.
+    labels = torch.cat([Noise(settings).draw(bank, 1, seed)[3] for seed in range(40)])
+    assert 8 < int((labels == trainer.denoiser.network.null_label).sum()) < 32
+
+
+def test_rows_of_each_network() -> None:
+    epsilon = Settings(labels=(), backbone="attention_unet", null_share=0.1)
+    assert rows_of(("anything", "Bark", "rain"), epsilon) == ("Bark", "rain", "anything")
+    epsilon.null_share = 0.0
+    assert rows_of(("anything", "Bark", "rain"), epsilon) == ("Bark", "rain")
+    with pytest.raises(UserError, match="one class"):
+        rows_of(("Bark", "rain"), Settings(labels=(), backbone="diffwave"))
+    with pytest.raises(UserError, match="no network 'unet'"):
+        find_backbone("unet")
+
+
+def test_broken_files_are_left_out_and_reported(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prior = run(folder, tmp_path, sources="all", batch=2, steps=2, change=TINY)
+    printed = capsys.readouterr().out
+    assert "2 clips were left out" in printed
+    with (tmp_path / "bad_clips.csv").open(newline="") as rows:
+        assert {(Path(row["path"]).name, row["reason"]) for row in csv.DictReader(rows)} == {
+            ("broken.wav", "broken"), ("empty.flac", "broken"),
+        }  # fmt: skip
+    assert prior.config["training"]["data"]["clips left out"] == 2
+    assert set(prior.labels) == {"anything", "speech", "Bark", "Saxophone", "rain"}
+    assert (tmp_path / "best.pt").is_file()
+
+
+def test_a_folder_per_class_keeps_clips_for_validation(folder: Path, tmp_path: Path) -> None:
+    train_clips, valid = read_folder(folder, "train"), read_folder(folder, "valid")
+    assert not {clip.path for clip in train_clips} & {clip.path for clip in valid}
+    assert {clip.label for clip in valid} == {clip.label for clip in train_clips}
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match="folder of sound files for each class"):
+        read_folder(tmp_path / "nothing", "train")
+
+
+def test_fine_tuning_starts_labels_it_lacks_from_anything(tmp_path: Path) -> None:
+    whole = run(DATA, tmp_path / "a", batch=2, steps=2, change=TINY)
+    grown = start_from(tmp_path / "a" / "prior", ("anything", "robin", "Bark"), grow=True)
+    rows = grown.network.class_embedding.weight
+    assert torch.equal(rows[1], rows[0])
+    known = whole.denoiser.network.class_embedding.weight  # type: ignore[union-attr]
+    assert torch.equal(rows[2], known[whole.index("Bark")])
+
+
+def test_rows_of_an_attention_u_net_are_picked_by_name(tmp_path: Path) -> None:
+    run(DATA, tmp_path / "a", recipe="paper", batch=2, steps=2, change=[*NARROW, "null_share=0.3"])
+    prior = SourcePrior.from_pretrained(tmp_path / "a" / "prior")
+    assert prior.labels[-1] == "anything"
+    picked = start_from(tmp_path / "a" / "prior", ("rain", "anything"))
+    x, sigma = 0.1 * torch.randn(1, 4000), torch.tensor([0.1])
+    for row, label in enumerate(("rain", "anything")):
+        with torch.no_grad():
+            expected = prior.denoiser(x, sigma, torch.tensor([prior.index(label)]))
+            torch.testing.assert_close(picked.eval()(x, sigma, torch.tensor([row])), expected)
+
+
+# Data larger than memory: 1 MB holds 31 s, a third of it at a time.
+SMALL_MEMORY = 5e-4
+
+
+def test_parts_in_turns_hold_every_clip_once_a_pass_and_little_at_a_time() -> None:
+    corpus = Corpus(DATA)
+    whole = corpus.bank(corpus.labels(), 4.0, 2.0)
+    rolling = corpus.bank(corpus.labels(), SMALL_MEMORY, 2.0)
+    assert isinstance(whole, ClipBank)
+    assert isinstance(rolling, Rolling)
+    assert rolling.parts > 2
+    parts = [rolling.part(turn) for turn in range(2 * rolling.parts)]
+    for epoch in (parts[: rolling.parts], parts[rolling.parts :]):
+        paths = [clip.path for part in epoch for piece in part for clip in piece]
+        assert sorted(paths) == [clip.path for clip in corpus.clips("train")]
+    assert parts[: rolling.parts] != parts[rolling.parts :]
+    longest = max(sum(clip.seconds for clip in piece) for part in parts for piece in part)
+    for turn in range(rolling.parts):
+        assert rolling.at(turn * rolling.steps).seconds < whole.seconds / rolling.parts + longest + 1
+        assert len(rolling.ready) <= 3
+
+
+def test_data_in_turns_trains_and_resumes_with_the_same_clips(tmp_path: Path) -> None:
+    options = {"sources": "all", "batch": 2, "change": TINY, "memory": SMALL_MEMORY, "steps": 12}
+    run(DATA, tmp_path / "whole", **options)
+    trainer_steps = iter(range(100))
+    original = Trainer.train_step
+
+    def stop_after_five(self: Trainer) -> torch.Tensor:
+        if next(trainer_steps) == 5:
+            self.save()
+            raise KeyboardInterrupt
+        return original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", stop_after_five)
+        with pytest.raises(KeyboardInterrupt):
+            run(DATA, tmp_path / "cut", **options)
+    run(DATA, tmp_path / "cut", **options)
+    a, b = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "cut"))
+    assert all(torch.equal(a["average"][name], b["average"][name]) for name in a["average"])
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test clips as shards of about 100 kB."""
+    folder = tmp_path_factory.mktemp("shards")
+    assert write_shards(DATA, folder, ["train"], megabytes=0.1) == []
+    return folder
+
+
+def test_shards_hold_the_clips_of_the_manifest(shards: Path) -> None:
+    corpus, plain = Corpus(shards), Corpus(DATA)
+    assert corpus.tally("train") == plain.tally("train")
+    labels = plain.labels()
+    a, b = corpus.bank(labels, 4.0, 2.0), plain.bank(labels, 4.0, 2.0)
+    assert isinstance(a, ClipBank)
+    assert isinstance(b, ClipBank)
+    assert torch.equal(a.wave, b.wave)
+    assert torch.equal(a.label, b.label)
+    assert len(json.loads((shards / INDEX).read_text())["splits"]["train"]["shards"]) > 2
+
+
+def test_shards_come_from_a_store_in_turns(shards: Path, tmp_path: Path) -> None:
+    # What is typed for an object store, with its command in the place of cat.
+    address = f"pipe:cat {shards}/{{}}"
+    prior = run(address, tmp_path, batch=2, steps=4, change=TINY, memory=SMALL_MEMORY)
+    sounds = [clip for clip in read_manifest(DATA, "train") if clip.label != "speech"]
+    assert prior.config["training"]["data"]["clips"] == len(sounds)
+
+
+def test_a_shard_that_is_cut_short_is_counted(shards: Path, tmp_path: Path) -> None:
+    for file in shards.iterdir():
+        shutil.copyfile(file, tmp_path / file.name)
+    broken = sorted(tmp_path.glob("*.tar"))[0]
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    corpus = Corpus(tmp_path)
+    bank = corpus.bank(corpus.labels(), 4.0, 2.0)
+    assert isinstance(bank, ClipBank)
+    assert any("cut short" in reason for reason in bank.bad.values())
+    broken.unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        Corpus(tmp_path).bank(corpus.labels(), 4.0, 2.0)
+    (tmp_path / INDEX).write_text("{}")
+    with pytest.raises(UserError, match="cannot be read"):
+        Shards(tmp_path)
