@@ -141,7 +141,9 @@ def work(case: dict[str, Any], args: argparse.Namespace, earlier: Sequence[dict[
     label, name = case["class"], f"new_{case['class']}"
     known = [known for known in base.labels if known not in (NULL, label)]
     lists = mixtures_of(args.data, args.split, label, args.count, known)
-    settings = Settings(steps=args.steps, minutes=args.minutes)
+    settings = Settings(
+        steps=args.steps, minutes=args.minutes, rank=args.rank, rate=args.rate, biases=not args.no_biases
+    )  # fmt: skip
     line = dict(case)
     if case["method"] == "anything":
         prior, name = base, NULL
@@ -216,6 +218,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="mixtures per task")
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--minutes", type=float, default=Settings.minutes, help="the most that learning takes")
+    parser.add_argument("--rank", type=int, default=Settings.rank, help="0: no change of convolutions, -1: a full one")
+    parser.add_argument("--rate", type=float, default=Settings.rate)
+    parser.add_argument("--no-biases", action="store_true", help="with --rank 0: embedding and spectrum alone")
     parser.add_argument("--no-scratch", action="store_true")
     parser.add_argument("--limit", type=int, default=10**9, help="new cases of this call")
     parser.add_argument("--doc", type=Path, help="file whose table is replaced")
@@ -223,7 +228,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "results.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    settings = {"split": args.split, "count": args.count, "steps": args.steps, "limit minutes": args.minutes}
+    settings = {"split": args.split, "count": args.count, "limit steps": args.steps, "limit minutes": args.minutes}
+    settings |= {"rank": args.rank, "rate": args.rate, "biases": not args.no_biases}
     if any(not same(row, settings) for row in rows):
         parser.error(f"{file} was made with other settings: choose another -o")
     done = 0

@@ -68,7 +68,7 @@ def test_a_source_is_learned_reported_and_separated(world, clips: Path, tmp_path
     assert [item["file"] for item in report["left out"]] == ["robin9.wav"]
     assert (report["learned from"], report["held out"]) == (7, 2)
     assert report["selectivity"].keys() == {"speech", "Bark", "Saxophone", "rain"}
-    assert report["read as"].keys() == {"speech", "Bark", "rain"}
+    assert report["read as"].keys() == {"speech", "Bark", "rain"} == report["left alone"].keys()
     assert json.loads((out / "robin.report.json").read_text())["sentences"] == report["sentences"]
     assert "robin9.wav" in (out / "robin.report.txt").read_text()
 
@@ -198,12 +198,13 @@ def test_sentences_tell_what_is_confused_and_what_to_record() -> None:
     report = {
         "name": "robin", "clips": [{}] * 4, "seconds": 8.0, "denoising": {"held out": case, "learned from": case},
         "selectivity": {"speech": row(9), "birds": row(0.5), "rain": row(5)}, "takes": ["birds"],
+        "left alone": {"speech": 5.0, "birds": 0.4, "rain": 3.0},
         "gives to": ["birds", "Flute"], "not examined": [], "best step": 50, "left out": [], "lowest sample rate": 8000,
         "licences": {"not stated": 4},
     }  # fmt: skip
     text = " ".join(sentences(report))
     for words in (
-        "very selective", "take parts of birds", "birds and Flute will take", "Record more: 4 clips", "without birds",
+        "very selective", "take parts of birds", "birds and Flute will take", "Record more: 4 clips", "no birds",
         "8000 Hz", "--licence",
     ):  # fmt: skip
         assert words in text

@@ -76,7 +76,7 @@ def use_of(licences: Mapping[str, int]) -> str:
     total, reasons = sum(kinds.values()), []
     if kinds["unknown"]:
         reasons.append(
-            f"the licence of {kinds['unknown']} of {total} clips is unknown or restricted: ask their authors"
+            f"ask the authors, as the licence of {kinds['unknown']} of {total} clips is unknown or restricted"
         )
     if kinds["non-commercial"]:
         reasons.append(f"no commercial use, as {kinds['non-commercial']} of {total} clips forbid it")

@@ -62,7 +62,8 @@ def learn(
     left = minutes - (time.monotonic() - began) / 60
     settings = replace(settings, minutes=max(0.0, min(settings.minutes, 0.8 * left)))
     result = learn_class(prior, name, own, held, settings, negatives=negatives, progress=progress)
-    figures = examine(result.prior, name, own, held, began + 60 * minutes, negatives)
+    # A twentieth is left for the last class under way and for writing.
+    figures = examine(result.prior, name, own, held, began + 57 * minutes, negatives)
     report = report_of(result.prior, name, clips, own, held, result, settings, figures)
     keys = ("clips", "licences", "seconds", "steps", "best step", "minutes", "began as", "denoising", "takes",
             "gives to", "sentences", "use")  # fmt: skip

@@ -20,12 +20,14 @@ def labels(
 
     rows: dict[str, dict[str, object]] = {}
     for item in load_priors(prior or None):
+        # What was learned on top of a prior may have another licence than the prior itself.
+        own = item.config.get("base_licence", item.licence)
         for label in item.labels:
             learned = label in item.config.get("learned", {})
             row = {
                 "label": label,
                 "prior": item.name,
-                "licence": ", ".join(licences_of(item.config, label)) if learned else item.licence,
+                "licence": ", ".join(licences_of(item.config, label)) if learned else own,
                 "use": use_of_label(item.config, label),
                 "sample_rate": item.sample_rate,
             }
@@ -38,7 +40,12 @@ def labels(
     from rich.table import Table
 
     table = Table("label", "prior", "licence", "use", box=None, header_style="bold")
+    by_use: dict[str, list[str]] = {}
     for row in rows.values():
-        table.add_row(str(row["label"]), str(row["prior"]), str(row["licence"]), str(row["use"]))
+        use = str(row["use"])
+        table.add_row(str(row["label"]), str(row["prior"]), str(row["licence"]), use.partition(",")[0])
+        by_use.setdefault(use, []).append(str(row["label"]))
     Console().print(table)
+    for use, names in by_use.items():
+        print(f"{f'{len(names)} labels' if len(names) > 3 else ', '.join(names)}: {use}.")
     print('"anything" stands for any sound. Case, spaces, hyphens and underscores in a label do not matter.')
