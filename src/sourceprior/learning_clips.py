@@ -91,7 +91,7 @@ def read_folder(
         try:
             wave, rate, note = read_clip(path, sample_rate)
         except UserError as error:
-            found.left_out.append((name, str(error)))
+            found.left_out.append((name, str(error).removeprefix(f"{path} ")))
         else:
             reason = fault(wave, sample_rate) or kept.copy_of(name, wave, sample_rate)
             if not reason and found.seconds >= MOST:

@@ -258,7 +258,8 @@ def text_of(report: dict[str, Any]) -> str:
         lines.append(line + (f"{alone[label]:12.1f}" if label in alone else ""))
     if report["left out"]:
         reasons = Counter(item["reason"].split(":")[0].split(" of ")[0] for item in report["left out"])
-        lines += ["", f"{len(report['left out'])} files were left out:"]
+        count = len(report["left out"])
+        lines += ["", f"{count} file{'s were' if count > 1 else ' was'} left out:"]
         if len(reasons) < len(report["left out"]):
             lines.append("  " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common() if count > 1))
         lines += [f"  {item['file']}: {item['reason']}" for item in report["left out"]]
