@@ -210,6 +210,11 @@ def test_everything_that_decides_a_result_is_in_its_key(prior):
         assert other["hybrid"] != base["hybrid"]
         assert other["posterior_mean"] == base["posterior_mean"]
     assert not set(base.values()) & {row.key(measuring | {"zero_mean": True}) for row in rows.table2(context(prior))}
+    # What is only computed in other portions is the same; what is new counts where it is used.
+    usual = rows.settings_of("default")
+    assert rows.deciding(replace(usual, batch=7)) == rows.deciding(usual)
+    assert rows.deciding(replace(usual, label_scale=2.0)) == rows.deciding(usual) | {"label_scale": 2.0}
+    assert set(rows.KEYED) <= set(rows.deciding(usual))
     own = SourcePrior.from_pretrained(prior)
     own.denoiser.average[0, 0] += 1
     assert rows.prior_digest(own) != rows.prior_digest(SourcePrior.from_pretrained(prior))

@@ -28,6 +28,12 @@ Progress = Callable[[int, int], None]
 
 GRADIENT, ANALYTICAL, OURS = "Gradient + initialisation", "Analytical sampling", "Other solvers on the same priors"
 UNPAIRED, SUPERVISED, NOTHING = "Learned from the same unpaired clips", "Supervised, on mixtures of the same clips", ""
+KEYED = (
+    "steps", "candidates", "sigma_max", "sigma_min", "solver", "options", "segment", "overlap", "noise_db",
+    "tell_apart", "form",
+)  # fmt: skip
+"""Settings that are part of a row's key even where they are as by default, for a default may change. A setting that is
+new is part of it only where it is used: results from before it came stay what they are."""
 BACKBONES = {"attention": "attention U-Net", "diffwave": "Large DiffWave"}
 """Part of a network's class -> its name in the paper's Table 3."""
 
@@ -188,7 +194,7 @@ def on_priors(
     """A solver with its settings on some priors."""
     identity = {
         "method": "solver",
-        "settings": plain(asdict(settings) | {"batch": None}),
+        "settings": plain(deciding(settings)),
         "priors": list(priors.digests),
     }
 
@@ -315,6 +321,16 @@ def prior_digest(prior: SourcePrior) -> str:
         whole.update(name.encode())
         whole.update(value.cpu().contiguous().numpy().tobytes())
     return f"{prior.name} {whole.hexdigest()[:12]}"
+
+
+def deciding(settings: Settings) -> dict[str, Any]:
+    """The settings that decide a result: those of KEYED, and whatever else is not as it is by default."""
+    usual = asdict(Settings())
+    return {
+        name: value
+        for name, value in asdict(settings).items()
+        if name in KEYED or (value != usual[name] and name not in ("batch", "block"))
+    }
 
 
 def plain(value: Any) -> Any:
