@@ -60,7 +60,7 @@ def main() -> None:
             # Its first half-written file says that it is at work.
             while process.poll() is None and not working(work / "out", before):
                 time.sleep(0.01)
-            time.sleep(random.uniform(0, longest))
+            time.sleep(random.uniform(0, 1.5 * longest))
             if process.poll() is not None:
                 print("it was done before the last kill; take more files")
                 break

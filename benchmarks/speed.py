@@ -1,16 +1,22 @@
 """Seconds and memory of a separation on this machine, and how far that is from what the machine could do.
 
     python benchmarks/speed.py [--prior FOLDER ...] [--seconds 4] [--json benchmarks/speed.json]
+    python benchmarks/speed.py --minute
 
 Separates the first seconds of the demo mixture, two sources, with each preset: once loaded (the median of several
 runs, split into network, Fourier transforms and the rest), and as a whole process (imports and loading included, with
 its peak memory). The limit is the network's floating-point work at the rate this machine multiplies large matrices, in
 the precision the network uses here.
+
+With `--minute` it is a file of one minute instead, with 1, 2 and 4 sources: the whole process by the clock and by the
+processor (which other programs on the machine hardly lengthen), until the first samples of a stem are on disk, and its
+peak memory; and the time to import.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -22,6 +28,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile as sf
 import torch
 from torch.overrides import TorchFunctionMode
@@ -35,6 +42,7 @@ from sourceprior.sampling import PRESETS
 
 DEMO = Path(__file__).parent.parent / "examples" / "demo" / "mixture.wav"
 LABELS = ["speech", "dog_bark"]
+MORE_LABELS = [*LABELS, "rain", "siren"]
 
 
 class FourierSeconds(TorchFunctionMode):
@@ -116,6 +124,49 @@ def whole_process(preset: str, file: Path, folders: list[str]) -> dict[str, floa
         return {"process_seconds": time.perf_counter() - started, "peak_mib": usage.ru_maxrss / unit}
 
 
+def minute() -> None:
+    """Print the table of a file of one minute, with the default preset."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import sourceprior.separation"], check=True)
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"import sourceprior.separation, python included: {time.perf_counter() - started:.1f} s")
+    print("| sources | whole process | per second of audio | of the processor | first output | peak memory |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        samples, rate = sf.read(DEMO, dtype="float32")
+        file, seconds = Path(folder) / "minute.wav", 60
+        sf.write(file, np.resize(samples, seconds * rate), rate)
+        for count in (1, 2, 4):
+            words = [sys.executable, "-m", "sourceprior", "separate", str(file), "-q", "--device", "cpu"]
+            words += [word for label in MORE_LABELS[:count] for word in ("-s", label)]
+            started, out, first = time.perf_counter(), Path(folder) / str(count), 0.0
+            process = subprocess.Popen([*words, "-o", str(out)])
+            status, usage = 0, None
+            while usage is None:
+                ended, status, found = os.wait4(process.pid, os.WNOHANG)
+                usage = found if ended else None
+                if not first and begun(out):
+                    first = time.perf_counter() - started
+                time.sleep(0.05)
+            if status:
+                raise SystemExit("the separation failed")
+            total, busy = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
+            memory = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+            print(
+                f"| {count} | {total:.1f} s | {total / seconds:.2f} s | {busy / seconds:.2f} s | {first:.1f} s |"
+                f" {memory:.0f} MiB |"
+            )
+
+
+def begun(folder: Path) -> bool:
+    """Whether samples of a stem are on disk, in a half-written file or a whole one."""
+    sizes = []
+    for file in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(file.stat().st_size)
+    return max(sizes, default=0) > 10_000
+
+
 def main() -> None:
     """Measure, print a table, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -123,7 +174,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--minute", action="store_true", help="a file of one minute instead")
     options = parser.parse_args()
+    if options.minute:
+        minute()
+        return
 
     priors = load_priors(options.prior or None)
     used = list({id(source.prior): source.prior for source in find(LABELS, priors)}.values())

@@ -94,7 +94,7 @@ def no_permission(patch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    patch.setattr(audio.sf, "SoundFile", refuse)
+    patch.setattr(audio, "Sequential", refuse)
 
 
 def no_entry(patch: pytest.MonkeyPatch) -> None:

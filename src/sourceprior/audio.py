@@ -100,6 +100,16 @@ class Stream:
         return cls(samples.shape[0], sample_rate, form, samples.dtype, samples.shape[1], "", pieces)
 
 
+class Sequential(sf.SoundFile):
+    """A sound file that is read from its beginning to its end.
+
+    After every read soundfile seeks to where the file is anyway; an MP3 decoder starts anew there, and clicks.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def stream(path: str | os.PathLike[str]) -> Stream:
     """Any file that libsndfile knows, read piece by piece.
 
@@ -156,7 +166,7 @@ def format_of(path: str | os.PathLike[str]) -> FileFormat:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[sf.SoundFile]:
+def _opened(path: Path) -> Iterator[Sequential]:
     """An open sound file; whatever goes wrong while it is read becomes a UserError."""
     try:
         if path.is_dir():
@@ -166,7 +176,7 @@ def _opened(path: Path) -> Iterator[sf.SoundFile]:
         if not path.is_file():
             # A pipe would be waited for, and cannot be read twice.
             raise UserError(f"{path} is a pipe or device, not a file.")
-        with sf.SoundFile(_native(path)) as file:
+        with Sequential(_native(path)) as file:
             yield file
     except UserError:
         raise
