@@ -95,11 +95,11 @@ def test_licences_are_kept_apart(pack: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_prints_the_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data("pack", DATA, tmp_path / "pack", ["test"], kbps=16.0, quiet=True)
+    data("pack", folder=DATA, out=tmp_path / "pack", split=["test"], kbps=16.0, quiet=True)
     printed = capsys.readouterr().out
     assert "test: " in printed
     assert " MB" in printed
     with pytest.raises(UserError, match="6 and 256"):
         write_pack(DATA, tmp_path / "other", kbps=2)
-    with pytest.raises(UserError, match="knows pack"):
-        data("unpack", DATA, tmp_path / "pack")
+    with pytest.raises(UserError, match="pack or shard, not 'unpack'"):
+        data("unpack", folder=DATA, out=tmp_path / "pack")

@@ -57,7 +57,7 @@ class Several(Alone):
         self.rank, self.count = self.accelerator.process_index, self.accelerator.num_processes
 
     def device(self, wanted: torch.device) -> torch.device:
-        return self.accelerator.device
+        return wanted if wanted.type == "cpu" else self.accelerator.device
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]

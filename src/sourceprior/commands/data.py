@@ -1,4 +1,4 @@
-"""`sourceprior data vctk ROOT -o OUT`: data sets as they come into one manifest; `data pack`: one that travels."""
+"""`sourceprior data vctk ROOT -o OUT`: data sets as they come into one manifest; `pack`, `shard`: forms that travel."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LAYOUTS = ("vctk", "fsdkaggle2018", "folder", "manifest")
 
 def data(
     action: Annotated[
-        str, typer.Argument(help="vctk, fsdkaggle2018, folder or manifest: the layout of ROOT; or pack.")
+        str, typer.Argument(help="vctk, fsdkaggle2018, folder or manifest: the layout of ROOT; or pack, or shard.")
     ],
     root: Annotated[
         Path | None, typer.Argument(help="The data set's folder, or a manifest file; not for pack.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--data", help="pack: folder with manifest.csv and the clips it lists.")
+        Path | None, typer.Option("--data", help="pack, shard: folder with manifest.csv and the clips it lists.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder of the manifest and the copies, or of the pack.")
@@ -29,25 +29,29 @@ def data(
     test: Annotated[float, typer.Option(help="folder: share of the recordings for the test split.")] = 0.1,
     valid: Annotated[float, typer.Option(help="folder: share for the valid split.")] = 0.1,
     split: Annotated[
-        list[str] | None, typer.Option(help="pack: a split to pack; once per split (train, valid).")
+        list[str] | None, typer.Option(help="pack, shard: a split; once per split (train, valid).")
     ] = None,
     licence: Annotated[
         str | None,
         typer.Option(help="pack: commercial (CC0, CC-BY, MIT, public domain) or any. folder: the clips' own licence."),
     ] = None,
     kbps: Annotated[float, typer.Option(help="pack: bit rate in kbit/s, 6 to 256.")] = 24.0,
+    megabytes: Annotated[float, typer.Option(help="shard: size of a tar file.")] = 100.0,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Turn a data set into a manifest with copies at one sample rate, or pack a manifest's clips to train elsewhere."""
     from sourceprior.errors import UserError, alternatives
 
-    if action not in (*LAYOUTS, "pack"):
-        raise UserError(f"`sourceprior data` knows {alternatives([*LAYOUTS, 'pack'])}, not '{action}'.")
+    if action not in (*LAYOUTS, "pack", "shard"):
+        raise UserError(f"`sourceprior data` knows {alternatives([*LAYOUTS, 'pack', 'shard'])}, not '{action}'.")
     if out is None:
         raise UserError(f"Say where to write: sourceprior data {action} ... -o OUT.")
-    if action == "pack":
+    if action in ("pack", "shard"):
         if folder is None:
-            raise UserError("Say what to pack: sourceprior data pack --data DIR -o OUT.")
+            raise UserError(f"Say what to pack: sourceprior data {action} --data DIR -o OUT.")
+        if action == "shard":
+            _shard(folder, out, split, licence or "commercial", megabytes, quiet)
+            return
         _pack(folder, out, split, licence or "commercial", kbps, quiet)
         return
     if root is None:
@@ -99,3 +103,19 @@ def _pack(folder: Path, out: Path, split: list[str] | None, licence: str, kbps: 
         megabytes = (out / f"{name}.opus").stat().st_size / 1e6
         print(f"{name}: {len(clips)} clips, {hours:.2f} h, {megabytes:.1f} MB")
     print(f"{out}: {size / 1e6:.1f} MB")
+
+
+def _shard(folder: Path, out: Path, split: list[str] | None, licence: str, megabytes: float, quiet: bool) -> None:
+    from sourceprior.progress import progress_bar
+    from sourceprior.shards import Shards, write_shards
+
+    splits = list(dict.fromkeys(split or ["train", "valid"]))
+    with progress_bar("Writing", quiet) as callback:
+        bad = write_shards(folder, out, splits, licence, megabytes, callback)
+    shards = Shards(out, "any")
+    for name in splits:
+        rows = shards.tally(name)
+        clips, hours = sum(row.clips for row in rows), sum(row.seconds for row in rows) / 3600
+        print(f"{name}: {clips} clips, {hours:.2f} h, {len(shards.split(name)['shards'])} shards")
+    if bad:
+        print(f"{len(bad)} clips that cannot be read were left out, such as {bad[0]}")
