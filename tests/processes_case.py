@@ -19,7 +19,7 @@ from sourceprior.training import Settings, Trainer
 
 DATA = Path(__file__).parent / "data"
 LABELS = (NULL, "Bark", "Saxophone", "rain", SPEECH)
-STEPS = 8
+STEPS = 6
 SETTINGS = Settings(
     labels=LABELS, batch=4, drawn=2, seconds=0.5, steps=STEPS, minutes=1e6, warmup=2, compile=False, rate=3e-3,
     precision="fp32",

@@ -425,6 +425,8 @@ class Trainer:
         except (RuntimeError, ValueError) as error:
             raise UserError(f"'{file}' is of a run with another network: train into another folder.") from error
         self.step, self.elapsed = state["step"], state["elapsed"]
-        # Runs of earlier versions kept no best one.
-        self.best = state.get("best", math.inf)
+        # The best one knows best how good it is: it may be newer than the last. Earlier versions kept none.
+        best = self.folder / "best.pt"
+        newest = torch.load(best, map_location="cpu", weights_only=True) if best.is_file() else state
+        self.best = newest.get("best", math.inf)
         return True
