@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 
 import processes_case as case
+from sourceprior import training
 from sourceprior.errors import UserError
 from sourceprior.processes import Alone
 from sourceprior.training import Trainer
+
+
+@pytest.fixture(autouse=True)
+def rough_spectra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Average spectra from a few draws: measuring them well would take longer than training these networks."""
+    monkeypatch.setattr(training, "measure_spectra", case.few_draws)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import processes_case as case
+from sourceprior import training
 from sourceprior.commands.train import train
 from sourceprior.corpus import Corpus, read_folder
 from sourceprior.datasets import ClipBank, read_manifest
@@ -26,6 +28,12 @@ TINY = [
     "network.widths=[8,16]", "network.depths=[1,1]", "network.bottom=16", "network.dilations=[1]",
     "network.condition=16", "seconds=0.5", "check_clips=2",
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def rough_spectra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Average spectra from a few draws: measuring them well would take longer than training these networks."""
+    monkeypatch.setattr(training, "measure_spectra", case.few_draws)
 
 
 def run(data: str | Path, out: Path, **options) -> SourcePrior:
