@@ -17,11 +17,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+import child
 from sourceprior import separate
 from sourceprior.blocks import cut
 from sourceprior.datasets import Clip, read_clip, read_manifest
@@ -84,17 +82,7 @@ def run(path: Path, labels: Sequence[str], out: Path, options: argparse.Namespac
     ]
     words += ["--steps", str(options.steps)] if options.steps else []
     words += [word for label in labels for word in ("-s", label)]
-    started = time.perf_counter()
-    process = subprocess.Popen([*words, "--overwrite"])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit("the separation failed")
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return {
-        "seconds": time.perf_counter() - started,
-        "processor_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_mib": usage.ru_maxrss / unit,
-    }
+    return child.run([*words, "--overwrite"])
 
 
 def borders(length: int, settings: Settings) -> tuple[list[int], list[int]]:
@@ -215,12 +203,15 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     sources = np.stack([joined(speech, samples, 0.3, 0), barks])
     images = write(work / "long.wav", sources)
     if "time" in options.parts:
-        short = round(120 * OWN)
-        write(work / "short.wav", sources[:, :short])
+        for name, seconds in (("start", 1.0), ("short", 120.0), ("long", 60 * options.minutes)):
+            if name != "long":
+                write(work / f"{name}.wav", sources[:, : round(seconds * OWN)])
+            measured[name] = run(work / f"{name}.wav", labels, work / name, options)
+        # Without what a second's recording takes, which is loading, mostly.
         for name, seconds in (("short", 120.0), ("long", 60 * options.minutes)):
-            figures = run(work / f"{name}.wav", labels, work / name, options)
-            figures |= {f"{key}_per_second": figures[key] / seconds for key in ("seconds", "processor_seconds")}
-            measured[name] = figures
+            for clock in ("seconds", "processor_seconds"):
+                taken = measured[name][clock] - measured["start"][clock]
+                measured[name][f"{clock}_per_second"] = taken / (seconds - 1)
     if "quality" in options.parts:
         if not (work / "long" / "report.json").exists():
             run(work / "long.wav", labels, work / "long", options)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -34,6 +33,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+import child
 from sourceprior import separate
 from sourceprior.labels import find
 from sourceprior.library import load_priors
@@ -114,14 +114,8 @@ def whole_process(preset: str, file: Path, folders: list[str]) -> dict[str, floa
     for folder in folders:
         words += ["--prior", folder]
     with tempfile.TemporaryDirectory() as out:
-        started = time.perf_counter()
-        process = subprocess.Popen([*words, "-o", out])
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise SystemExit("the separation failed")
-        # Kibibytes on Linux, bytes on macOS.
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        return {"process_seconds": time.perf_counter() - started, "peak_mib": usage.ru_maxrss / unit}
+        found = child.run([*words, "-o", out])
+        return {"process_seconds": found["seconds"], "peak_mib": found["peak_mib"]}
 
 
 def minute() -> None:
@@ -139,22 +133,17 @@ def minute() -> None:
         for count in (1, 2, 4):
             words = [sys.executable, "-m", "sourceprior", "separate", str(file), "-q", "--device", "cpu"]
             words += [word for label in MORE_LABELS[:count] for word in ("-s", label)]
-            started, out, first = time.perf_counter(), Path(folder) / str(count), 0.0
-            process = subprocess.Popen([*words, "-o", str(out)])
-            status, usage = 0, None
-            while usage is None:
-                ended, status, found = os.wait4(process.pid, os.WNOHANG)
-                usage = found if ended else None
+            started, out, first = time.perf_counter(), Path(folder) / str(count), []
+
+            def watch(started: float = started, out: Path = out, first: list[float] = first) -> None:
                 if not first and begun(out):
-                    first = time.perf_counter() - started
-                time.sleep(0.05)
-            if status:
-                raise SystemExit("the separation failed")
-            total, busy = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
-            memory = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+                    first.append(time.perf_counter() - started)
+
+            found = child.run([*words, "-o", str(out)], watch)
             print(
-                f"| {count} | {total:.1f} s | {total / seconds:.2f} s | {busy / seconds:.2f} s | {first:.1f} s |"
-                f" {memory:.0f} MiB |"
+                f"| {count} | {found['seconds']:.1f} s | {found['seconds'] / seconds:.2f} s |"
+                f" {found['processor_seconds'] / seconds:.2f} s | {first[0]:.1f} s | {found['peak_mib']:.0f} MiB |",
+                flush=True,
             )
 
 

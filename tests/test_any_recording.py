@@ -86,18 +86,26 @@ READABLE = [
 
 @pytest.mark.parametrize(("container", "subtype"), READABLE)
 def test_every_format_is_read_without_a_complaint(tmp_path, container, subtype):
-    samples = recording(72000, 48000, 2, 0).astype(np.float32)
+    samples = recording(24000, 48000, 2, 0).astype(np.float32)
     sf.write(tmp_path / "mix", samples.T, 48000, format=container, subtype=subtype)
     got = audio.read(tmp_path / "mix")
     assert got.warnings == ()
-    # Read piece by piece it is what it is in one go.
-    np.testing.assert_array_equal(got.samples, sf.read(tmp_path / "mix", dtype=got.samples.dtype.name)[0].T)
     assert got.samples.shape[0] == 2
-    assert abs(got.samples.shape[1] - 72000) <= 2400
+    assert abs(got.samples.shape[1] - 24000) <= 2400
     assert abs(decibel(rms(got.samples)) - decibel(rms(samples))) < 1.5
     lossless = subtype not in ("ULAW", "VORBIS", "OPUS", "MPEG_LAYER_III", "ALAC_16")
     assert got.format == (FileFormat(container, subtype) if lossless else FileFormat("WAV", "FLOAT"))
     assert audio.format_of(tmp_path / "mix") == got.format
+
+
+@pytest.mark.parametrize("form", [("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("FLAC", "PCM_16")])
+def test_read_piece_by_piece_a_file_is_what_it_is_in_one_go(tmp_path, form):
+    """A tone that comes and goes, whose MP3 frames borrow bits from one another: a decoder that seeks has none left."""
+    time = np.arange(3 * 48000) / 48000
+    sf.write(
+        tmp_path / "mix", np.sin(880 * np.pi * time) * (time % 1 > 0.5) / 2, 48000, format=form[0], subtype=form[1]
+    )
+    np.testing.assert_allclose(audio.read(tmp_path / "mix").samples[0], sf.read(tmp_path / "mix")[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

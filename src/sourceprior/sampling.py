@@ -19,6 +19,7 @@ from sourceprior import candidates, voices
 from sourceprior.blocks import Handover, Seam, cut
 from sourceprior.conditioning import guided
 from sourceprior.errors import UserError, alternatives
+from sourceprior.memory import give_back
 from sourceprior.mixture import Mixture
 from sourceprior.pieces import Pieces, loudest
 from sourceprior.priors import Source, joint
@@ -60,7 +61,7 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
     segment: float = 8.0
     overlap: float = 0.25
-    block: float = 60.0
+    block: float = 40.0
     batch: int = 1
     noise_db: float | None = None
     tell_apart: bool = True
@@ -261,6 +262,8 @@ def solve_pieces(
             stems, apart = _solve_block(
                 problem, sources, settings, solver, options, level, handover, generator(seed, index), progress
             )
+        del problem
+        give_back()
         # Runs may name sources that are alike in another order in the next block.
         order = partial(candidates.align, alike=_alike(sources)) if settings.candidates > 1 else None
         yield Solved(seam.add(finite(stems, settings.solver).cpu() / gain, last, order), apart.cpu())
