@@ -9,8 +9,7 @@ import ctypes
 def give_back() -> None:
     """Let the C library return what is free to the system, where it can (glibc).
 
-    Large arrays come and go with every step, and smaller ones between them keep the holes: without this a process
-    grows for as long as it works, by half after twenty blocks of a minute.
+    Large arrays come and go with every step, and smaller ones between them keep the holes from being returned.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
