@@ -99,6 +99,6 @@ def test_a_source_is_silent_while_it_is_absent(absent):
     sources[absent][half:] = 0
     mixture = sum(sources.values())
     stem = separate(mixture, RATE, list(sources), preset="fast").stems[absent]
-    # -15 to -12 dB were measured; see docs/experiments.md.
+    # It was 12.8 dB (dog_bark) and 16.8 dB (speech) below on twice the length.
     assert decibel(rms(stem[half:])) < decibel(rms(mixture[half:])) - 10
     assert decibel(rms(stem[half:])) < decibel(rms(stem[:half])) - 9
