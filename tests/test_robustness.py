@@ -37,8 +37,8 @@ Interruption: files are written beside their place and renamed, and report.json,
 recording count as done. Ctrl-C (exit code 130), SIGTERM (143), a full disk or `kill -9` therefore leave a file whole or
 not at all, and the same command goes on with the recordings that are not done (`tests/test_many.py` tries them).
 
-`python benchmarks/kills.py` kills a run over ten recordings with `kill -9` ten times at random moments, goes on with the
-same command, and compares all files with those of an undisturbed run: they were identical. (On the busy machine where
+`python benchmarks/kills.py` kills a run over ten recordings with `kill -9` ten times at random moments, goes on with
+the same command, and compares all files with those of an undisturbed run: they were identical. (On the busy machine where
 this was run, all ten kills fell into the first recording.)
 """
 
