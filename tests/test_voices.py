@@ -67,3 +67,14 @@ def test_told_apart_sources_are_separated(prior) -> None:
         return min(float((found - truth).square().sum()), float((found.flip(0) - truth).square().sum()))
 
     assert error(stems) < 0.1 * error(blind)
+
+
+def test_voices_that_sound_alike_keep_their_label(prior) -> None:
+    y = torch.stack([mixture_of("low")[0], mixture_of("high", "low")[1]]).sum(0)[None]
+    sources = [Source(prior, 0, "speech_1"), Source(prior, 0, "speech_2")]
+
+    def problem(chosen):
+        denoise = joint(chosen)
+        return Mixture(y, denoise, len(chosen), denoise.spectra)
+
+    assert tell_apart(sources, problem, LEVEL) == sources

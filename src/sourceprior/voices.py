@@ -3,8 +3,8 @@
 `-s speech -s speech` gives two sources the same prior, and nothing but chance says which of them a syllable belongs to.
 A prior may know parts of a label, such as child speech or a group of voices that sound alike. Every assignment of
 different parts is judged by what the parts' denoisers find in the mixture: together they should find all of it, once.
-The best few are tried by a short run, and the one whose stems its priors would change least is taken; if none explains
-the mixture nearly as well as the label itself does, the label stays.
+The best one is taken if it explains the mixture better than one part less does. Else the voices sound alike, parts
+would cut them along the frequencies, and the label stays.
 """
 
 from __future__ import annotations
@@ -15,23 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from sourceprior.candidates import inconsistency
-from sourceprior.initial import noise, standard_normal
+from sourceprior.initial import standard_normal
 from sourceprior.mixture import Mixture
 from sourceprior.priors import Source
-from sourceprior.schedules import karras
-from sourceprior.solvers.posterior_mean import posterior_mean
 
-STEPS, FIRST, LAST = 6, 4.0, 0.1
-"""Of the short run: noise levels, from and to in units of the sources' level."""
-PATIENCE = 1.5
-"""How much more than with the whole label the priors may want to change the stems."""
-LOOKS = (1.0,)
-"""Noise levels at which the parts look at the mixture, in units of the sources' level."""
-TRIED = 3
-"""Assignments that get a short run."""
+LOOK = 1.0
+"""Noise level at which the parts look at the mixture, in units of the sources' level."""
+WORTH = 0.95
+"""An assignment must leave less than this share of what one part less leaves, see docs/experiments.md."""
 MOST = 5000
 """Assignments that are judged at all: many sources of one label are told apart by its first parts only."""
 
@@ -60,58 +52,43 @@ def assignments(sources: Sequence[Source]) -> list[list[Source]]:
 
 
 @torch.no_grad()
-def shortlist(
-    tried: Sequence[Sequence[Source]], problem: Callable[[Sequence[Source]], Mixture], level: float, seed: int
-) -> list[int]:
-    """Which `TRIED` assignments leave least of the mixture unexplained, best first.
-
-    Every part looks at the mixture once per noise level, as D_k(y + sigma z): it returns what it takes for its own. Of
-    an assignment, ||y - sum_k D_k||^2 counts what nobody claims and what two claim; it needs the products of the D_k
-    only, so that hundreds of assignments cost as much as their parts.
-    """
-    if len(tried) <= TRIED:
-        return list(range(len(tried)))
-    rows = {(id(source.prior), source.index): source for trial in tried for source in trial}
-    place = {key: i for i, key in enumerate(rows)}
-    mixture = problem(list(rows.values()))
-    generator = torch.Generator().manual_seed(seed)
-    left = torch.zeros(len(tried), dtype=torch.float64)
-    for look in LOOKS:
-        z = standard_normal((1, mixture.y.shape[-1]), [generator], mixture.y)
-        x = (mixture.y[:, None] + look * level * z).expand(1, len(rows), -1)
-        found = mixture.denoise(x, look * level)[0].double()
-        products = (found @ found.T).cpu()
-        with_mixture = (found @ mixture.y[0].double()).cpu()
-        for i, trial in enumerate(tried):
-            chosen = torch.tensor([place[id(source.prior), source.index] for source in trial])
-            left[i] += products[chosen][:, chosen].sum() - 2 * with_mixture[chosen].sum()
-    return left.argsort()[:TRIED].tolist()
-
-
-@torch.no_grad()
 def tell_apart(
     sources: Sequence[Source], problem: Callable[[Sequence[Source]], Mixture], level: float, seed: int = 0
 ) -> list[Source]:
     """The sources, those of one label as different parts of it where that explains the mixture.
 
+    Every part looks at the mixture once, as D_k(y + sigma z): it returns what it takes for its own. An assignment
+    leaves ||y - sum_k D_k||^2, what nobody claims and what two claim. That needs the products of the D_k only, so that
+    hundreds of assignments cost as much as their parts.
+
     Args:
         problem: makes the mixture `(1, N)` with the joint denoiser of given sources.
         level: RMS of a typical source.
-        seed: of the noise, the same for all assignments.
+        seed: of the noise.
     """
     whole, *tried = assignments(sources)
     if not tried:
         return whole
-    tried = [whole, *(tried[i] for i in shortlist(tried, problem, level, seed))]
-    scores = [score(problem(trial), level, seed) for trial in tried]
-    best = min(range(1, len(tried)), key=scores.__getitem__)
-    return tried[best] if scores[best] <= PATIENCE * scores[0] else whole
+    rows = {key(source): source for trial in tried for source in trial}
+    place = {name: i for i, name in enumerate(rows)}
+    mixture = problem(list(rows.values()))
+    z = standard_normal((1, mixture.y.shape[-1]), [torch.Generator().manual_seed(seed)], mixture.y)
+    looks = (mixture.y[:, None] + LOOK * level * z).expand(1, len(rows), -1)
+    found = mixture.denoise(looks, LOOK * level)[0].double()
+    y = mixture.y[0].double()
+    products, with_mixture, power = (found @ found.T).cpu(), (found @ y).cpu(), float(y @ y)
+
+    def left(trial: Sequence[Source]) -> float:
+        chosen = torch.tensor([place[key(source)] for source in trial])
+        return power + float(products[chosen][:, chosen].sum() - 2 * with_mixture[chosen].sum())
+
+    best = min(tried, key=left)
+    changed = [k for k, (new, old) in enumerate(zip(best, whole, strict=True)) if new.index != old.index]
+    # One part less: without each of the parts in turn, of all assignments, as the best of fewer need not be among them.
+    fewer = min(left([source for k, source in enumerate(trial) if k != out]) for trial in tried for out in changed)
+    return best if left(best) < WORTH * fewer else whole
 
 
-def score(mixture: Mixture, level: float, seed: int) -> float:
-    """How much the priors would change the stems of a short run, `candidates.inconsistency`."""
-    sigmas = karras(STEPS, LAST * level, FIRST * level)
-    generators = [torch.Generator().manual_seed(seed)]
-    start = noise(mixture, float(sigmas[0]), generators)
-    stems: Tensor = posterior_mean(mixture, sigmas, start, generators=generators)
-    return float(inconsistency(mixture, stems)[0])
+def key(source: Source) -> tuple[int, int]:
+    """What decides a source's denoiser."""
+    return id(source.prior), source.index
