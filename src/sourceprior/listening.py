@@ -10,6 +10,7 @@ import torch
 
 from sourceprior import audio
 from sourceprior.confidence import confidence
+from sourceprior.datasets import VOICE_GROUP
 from sourceprior.fullband import mid
 from sourceprior.labels import ANYTHING
 from sourceprior.library import PriorLike, load_priors
@@ -26,7 +27,7 @@ AT_ONCE = 8
 def rank(
     path: str | os.PathLike[str], prior: PriorLike | Iterable[PriorLike] | None = None, device: str = "auto"
 ) -> list[tuple[str, str, float]]:
-    """(label, prior's name, fit) of every label but `anything`, the best first.
+    """(label, prior's name, fit) of every label but `anything` and groups of voices, the best first.
 
     The fit is `confidence` with the mixture for a stem: the part of it that the label's denoiser restores from noise. A
     label that is one of several sources keeps its own part and loses the rest.
@@ -43,9 +44,14 @@ def rank(
     for item in priors:
         heard = audio.resample(stretch, rate, item.sample_rate)
         y = torch.from_numpy(np.ascontiguousarray(heard[0])).float()
-        sources = [Source(item, index, label) for index, label in enumerate(item.labels) if label != ANYTHING]
+        sources = [Source(item, index, label) for index, label in enumerate(item.labels) if is_kind(label)]
         for start in range(0, len(sources), AT_ONCE):
             group = sources[start : start + AT_ONCE]
             fits = confidence(y.expand(len(group), -1), group, device=place)
             found += [(source.name, item.name, fit) for source, fit in zip(group, fits.tolist(), strict=True)]
     return sorted(found, key=lambda row: -row[2])
+
+
+def is_kind(label: str) -> bool:
+    """Whether a label is a kind of source: not any sound, nor one of many groups of voices."""
+    return label != ANYTHING and not label.startswith(VOICE_GROUP)

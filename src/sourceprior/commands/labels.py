@@ -16,6 +16,7 @@ def labels(
 ) -> None:
     """List the sources that the priors know, and what may be done with them."""
     from sourceprior.cards import licences_of, use_of_label
+    from sourceprior.datasets import VOICE_GROUP
     from sourceprior.library import load_priors
 
     rows: dict[str, dict[str, object]] = {}
@@ -48,4 +49,6 @@ def labels(
     Console().print(table)
     for use, names in by_use.items():
         print(f"{f'{len(names)} labels' if len(names) > 3 else ', '.join(names)}: {use}.")
+    if any(label.startswith(VOICE_GROUP) for label in rows):
+        print(f'"{VOICE_GROUP}1" and so on are groups of voices that sound alike, from low to high.')
     print('"anything" stands for any sound. Case, spaces, hyphens and underscores in a label do not matter.')
