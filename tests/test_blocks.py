@@ -40,6 +40,10 @@ def test_blocks_cover_everything_and_share_enough(length):
         assert stop - start == 2_000
         assert after > stop
         assert start % HOP == 0
+    sizes = [stop - start for start, stop in places]
+    # Memory and speed are those of equal blocks, and no block is left with little to hear.
+    assert len(set(sizes[:-2])) <= 1
+    assert len(sizes) == 1 or abs(sizes[-1] - sizes[-2]) <= 2 * HOP
 
 
 @pytest.mark.parametrize("options", [{}, {"method": "heun"}, {"start": "mixture"}])

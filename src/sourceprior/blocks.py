@@ -8,6 +8,7 @@ can follow the other without a click or an exchange of sources. Nothing but the 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,17 +22,18 @@ from sourceprior.stft import HOP
 
 
 def cut(length: int, block: int, shared: int) -> list[tuple[int, int]]:
-    """First and last-plus-one samples of equally long blocks of at most `block` samples; two share `shared` or more.
+    """First and last-plus-one samples of blocks of at most `block` samples; each shares `shared` with the next.
 
-    All but the first begin at a multiple of the hop of the short-time Fourier transform, so that blocks have the same
-    frames where they overlap.
+    All are as long as the first one, so that memory and seconds per second do not depend on the length, but for the
+    last two, which halve what is left: no block is a splinter that hears little. All but the first begin at a multiple
+    of the hop of the short-time Fourier transform, so that blocks have the same frames where they overlap.
     """
-    if length <= block:
-        return [(0, length)]
-    count = -(-(length - shared) // (block - shared - HOP))
-    stride = -(-(length - shared) // (count * HOP)) * HOP
-    starts = range(0, length - shared, stride)
-    return [(start, min(start + stride + shared, length)) for start in starts]
+    stride = (block - shared) // HOP * HOP
+    starts = [0]
+    while (rest := length - starts[-1]) > block:
+        half = -(-(rest - shared) // (2 * HOP)) * HOP
+        starts.append(starts[-1] + (half if rest <= shared + 2 * stride else stride))
+    return [(start, after + shared) for start, after in itertools.pairwise(starts)] + [(starts[-1], length)]
 
 
 def rise(length: int) -> Tensor:

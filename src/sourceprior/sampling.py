@@ -61,7 +61,7 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
     segment: float = 8.0
     overlap: float = 0.25
-    block: float = 40.0
+    block: float = 38.0
     batch: int = 1
     noise_db: float | None = None
     tell_apart: bool = True
