@@ -1,6 +1,8 @@
 """Small trees in exactly the layouts of the data sets, with real clips inside, become manifests that all code reads."""
 
+import contextlib
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -9,14 +11,17 @@ import pytest
 import soundfile as sf
 import soxr
 
+from processes_case import few_draws
+from sourceprior import training
 from sourceprior.corpora.build import COLUMNS, build
 from sourceprior.corpora.folder import folder
 from sourceprior.corpora.fsdkaggle2018 import fsdkaggle2018, licence_of
 from sourceprior.corpora.manifest import manifest
-from sourceprior.corpora.vctk import TEST, vctk
+from sourceprior.corpora.splits import held_out
+from sourceprior.corpora.vctk import TEST, VALID, vctk
 from sourceprior.datasets import read_clip, read_manifest
 from sourceprior.errors import UserError
-from sourceprior.mixtures import draw, render
+from sourceprior.mixtures import TASKS, draw, render
 
 DATA = Path(__file__).parent / "data"
 SPEECH = sorted((DATA / "speech").rglob("*.flac"))
@@ -73,6 +78,7 @@ def test_vctk(vctk_tree, tmp_path):
 
 def test_vctk_by_its_fixed_list_and_microphones(vctk_tree, tmp_path):
     assert len(set(TEST)) == 10
+    assert not set(TEST) & set(VALID)
     second = vctk(vctk_tree, mic=2)
     # p280 has no microphone 2, nor has the broken file of microphone 1.
     assert second.skipped["missing from microphone 2"] == 2
@@ -128,6 +134,115 @@ def test_fsdkaggle2018(fsd_tree, tmp_path):
     (tmp_path / "FSDKaggle2018.meta" / "train_post_competition.csv").write_text("name\nx\n")
     with pytest.raises(UserError, match="lacks the columns"):
         fsdkaggle2018(tmp_path)
+
+
+def test_speakers_and_clips_are_held_out_of_the_training_part(tmp_path):
+    for speaker in ("p225", "p243", "p308", "p227"):
+        put(SPEECH[0], tmp_path / "vctk" / "wav48_silence_trimmed" / speaker / f"{speaker}_001_mic1.flac", 16000)
+    splits = {entry.label: entry.split for entry in vctk(tmp_path / "vctk").entries}
+    assert splits == {"p225": "test", "p243": "valid", "p308": "valid", "p227": "train"}
+    # All hundred speakers, as in the paper.
+    splits = {entry.label: entry.split for entry in vctk(tmp_path / "vctk", hold_out=False).entries}
+    assert splits == {"p225": "test", "p243": "train", "p308": "train", "p227": "train"}
+
+    names = [(label, f"fs{i}") for label, count in [("Oboe", 40), ("Gong", 5), ("Bark", 3)] for i in range(count)]
+    held = held_out(names, 0.1)
+    assert [sum(label == own for own, _ in held) for label in ("Oboe", "Gong", "Bark")] == [4, 1, 0]
+    assert held_out(reversed(names * 2), 0.1) == held
+    assert not held_out(names, 0)
+    # Two clips of one recording stay together, and a clip that is missing moves none.
+    root = tmp_path / "fsd"
+    rows = "".join(f"{i:08x}.wav,Oboe,1,{100 + i // 2},Attribution\n" for i in range(12))
+    for i in range(12):
+        if i != 3:
+            put(SOUNDS[0], root / "FSDKaggle2018.audio_train" / f"{i:08x}.wav", 16000)
+    (root / "FSDKaggle2018.meta").mkdir()
+    listed = root / "FSDKaggle2018.meta" / "train_post_competition.csv"
+    listed.write_text("fname,label,manually_verified,freesound_id,license\n" + rows)
+    found = fsdkaggle2018(root, 0.2).entries
+    valid = {entry.group for entry in found if entry.split == "valid"}
+    assert len(valid) == 1
+    assert not valid & {entry.group for entry in found if entry.split == "train"}
+    put(SOUNDS[0], root / "FSDKaggle2018.audio_train" / "00000003.wav", 16000)
+    assert {entry.group for entry in fsdkaggle2018(root, 0.2).entries if entry.split == "valid"} == valid
+
+
+def test_a_folder_always_has_a_split_to_watch_with(tmp_path):
+    for i in range(4):
+        put(SOUNDS[0], tmp_path / "own" / "Bark" / f"{'abcd'[i]}.wav", 16000)
+    found = folder(tmp_path / "own", test_share=1e-9, valid_share=1e-9).entries
+    assert sorted(entry.split for entry in found) == ["test", "train", "train", "valid"]
+    assert {entry.split for entry in folder(tmp_path / "own", test_share=0, valid_share=0).entries} == {"train"}
+    # Given splits without it: out of train, never out of test.
+    for split in ("train", "test"):
+        for i in range(4):
+            put(SOUNDS[0], tmp_path / "given" / split / "Bark" / f"{'abcd'[i]}.wav", 16000)
+    found = folder(tmp_path / "given", valid_share=1e-9).entries
+    assert sorted(entry.split for entry in found) == ["test"] * 4 + ["train"] * 3 + ["valid"]
+
+
+@pytest.fixture(scope="module")
+def two_trees(tmp_path_factory) -> Path:
+    """VCTK and FSDKaggle2018, speakers and classes of every split."""
+    root = tmp_path_factory.mktemp("trees")
+    for i, speaker in enumerate(["p225", "p226", "p243", "p265", "p227", "p228"]):
+        for take in range(2):
+            name = f"{speaker}_{take + 1:03d}_mic1.flac"
+            put(SPEECH[(i + take) % len(SPEECH)], root / "VCTK" / "wav48_silence_trimmed" / speaker / name, 48000)
+    fsd = root / "FSDKaggle2018"
+    (fsd / "FSDKaggle2018.meta").mkdir(parents=True)
+    for split, name, takes in [("train", "train_post_competition", 4),
+                               ("test", "test_post_competition_scoring_clips", 2)]:  # fmt: skip
+        rows = ["fname,label,freesound_id,license"]
+        for i, label in enumerate(["Bark", "Saxophone", "Gong"]):
+            for take in range(takes):
+                rows.append(f"{i:04x}{take:04x}.wav,{label},{10 * i + take},Attribution")
+                clip = SOUNDS[(2 * i + take) % len(SOUNDS)]
+                put(clip, fsd / f"FSDKaggle2018.audio_{split}" / f"{i:04x}{take:04x}.wav", 44100)
+        (fsd / "FSDKaggle2018.meta" / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_what_is_written_goes_straight_into_training_benchmark_and_evaluation(two_trees, tmp_path, monkeypatch, capsys):
+    from sourceprior import cli
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["sourceprior", *map(str, words)])
+        with contextlib.suppress(SystemExit):
+            cli.main()
+        printed = capsys.readouterr()
+        assert "sourceprior:" not in printed.err
+        return printed.out
+
+    monkeypatch.setattr(training, "measure_spectra", few_draws)
+    data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "table"
+    call("data", "vctk", two_trees / "VCTK", "-o", data, "-q")
+    call("data", "fsdkaggle2018", two_trees / "FSDKaggle2018", "-o", data, "-q")
+    for split, clips in [("train", 4 + 9), ("valid", 4 + 3), ("test", 4 + 6)]:
+        assert len(read_manifest(data, split)) == clips
+    # The same as it is: a manifest of a manifest.
+    call("data", "manifest", data / "manifest.csv", "-o", tmp_path / "again", "-q")
+    assert len(read_manifest(tmp_path / "again", "valid")) == 7
+    small = ["network.widths=[8,16]", "network.depths=[1,1]", "network.bottom=16", "network.dilations=[1]",
+             "network.condition=16", "seconds=0.5", "check_clips=2"]  # fmt: skip
+    changes = [word for change in small for word in ("--set", change)]
+    call("train", "--data", data, "-o", run, "--sources", "all", "--steps", 2, "--batch", 2, "--no-compile",
+         "--no-report", "--device", "cpu", "--precision", "fp32", *changes)  # fmt: skip
+    # What training is watched with is there: figures of how well its labels are told apart.
+    assert json.loads((run / "prior" / "config.json").read_text())["training"]["figures"]
+    common = ["--data", data, "--prior", run / "prior", "--min-clips", 2, "-q", "-o"]
+    words = ["benchmark", "table2", "--limit", 1, "--method", "posterior_mean_fast", "--no-audio"]
+    assert "| posterior mean, preset fast | 1 |" in call(*words, *common, out)
+    (file,) = (out / "results").glob("posterior_mean_fast.*.jsonl")
+    measured = file.read_text().splitlines()
+    assert sorted(json.loads(line)["task"] for line in measured) == sorted(TASKS)
+    call("evaluate", "--preset", "fast", "-n", 1, *common, tmp_path / "evaluated")
+    # The two commands are of one mind.
+    found = {entry["task"]: entry["si_sdr"] for entry in map(json.loads, measured)}
+    lines = (tmp_path / "evaluated" / "outcomes.jsonl").read_text().splitlines()
+    for entry in map(json.loads, lines):
+        assert entry["si_sdr"] == pytest.approx(found[entry["task"]], abs=0.01)
+    assert len(lines) == len(TASKS)
 
 
 def test_licences_by_name_and_by_address():

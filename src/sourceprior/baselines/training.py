@@ -56,7 +56,7 @@ class Settings:
     ema: float = 0.1
     seed: int = 0
     sample_rate: int = 16000
-    speech_as: str = "single"
+    speech_as: str = "joined"
 
 
 def si_sdr_loss(stems: Tensor, sources: Tensor, keys: Sequence[Hashable], limit_db: float = LIMIT_DB) -> Tensor:

@@ -22,8 +22,8 @@ def baseline(
     seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a mixture.")] = 4.0,
     rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
     speech: Annotated[
-        str, typer.Option(help="single: one utterance per speaker; joined: until it is full.")
-    ] = "single",
+        str, typer.Option(help="joined: a speaker's utterances until the mixture is full; single: one of them.")
+    ] = "joined",
     licence: Annotated[str, typer.Option(help="commercial or any: of the clips trained on.")] = "commercial",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the weights and of the mixtures.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

@@ -44,8 +44,12 @@ def benchmark(
         str, typer.Option("--level", help="What a level is the RMS of: whole (mixture's length) or active (part).")
     ] = "whole",
     speech: Annotated[
-        str, typer.Option(help="single: an utterance per speaker, placed at random; joined: until it is full.")
-    ] = "single",
+        str,
+        typer.Option(
+            help="joined: a speaker's utterances until the mixture is full, as in evaluate; single: one of them, "
+            "cropped or placed at random, as in the paper."
+        ),
+    ] = "joined",
     list_seed: Annotated[int, typer.Option(help="Seed of the mixture lists.")] = 0,
     mixtures: Annotated[Path | None, typer.Option(help="A mixture list to use in place of drawing one.")] = None,
     min_clips: Annotated[

@@ -27,7 +27,13 @@ def data(
     mic: Annotated[int, typer.Option(help="vctk: microphone 1 or 2.")] = 1,
     kind: Annotated[str, typer.Option(help="folder: sound (a folder per class) or speech (per speaker).")] = "sound",
     test: Annotated[float, typer.Option(help="folder: share of the recordings for the test split.")] = 0.1,
-    valid: Annotated[float, typer.Option(help="folder: share for the valid split.")] = 0.1,
+    valid: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of what could be trained on for the valid split: folder 0.1, fsdkaggle2018 0.05 of each class, "
+            "vctk six speakers of a fixed list; 0 for none."
+        ),
+    ] = None,
     split: Annotated[
         list[str] | None, typer.Option(help="pack, shard: a split; once per split (train, valid).")
     ] = None,
@@ -60,7 +66,7 @@ def data(
 
 
 def _build(
-    layout: str, root: Path, out: Path, rate: int, mic: int, kind: str, licence: str, test: float, valid: float,
+    layout: str, root: Path, out: Path, rate: int, mic: int, kind: str, licence: str, test: float, valid: float | None,
     quiet: bool,
 ) -> None:  # fmt: skip
     from sourceprior.corpora.build import build
@@ -68,13 +74,18 @@ def _build(
     from sourceprior.corpora.fsdkaggle2018 import fsdkaggle2018
     from sourceprior.corpora.manifest import manifest
     from sourceprior.corpora.vctk import vctk
+    from sourceprior.errors import UserError
     from sourceprior.progress import progress_bar
     from sourceprior.separation import make_folder
 
+    if layout == "vctk" and valid:
+        raise UserError("The valid split of VCTK is a fixed list of speakers: leave --valid out, or give 0 for none.")
+    if not 0 <= (valid or 0) < 1:
+        raise UserError(f"The share of the valid split lies between 0 and 1, not {valid}.")
     found = {
-        "vctk": lambda: vctk(root, mic),
-        "fsdkaggle2018": lambda: fsdkaggle2018(root),
-        "folder": lambda: folder(root, kind, licence, test, valid),
+        "vctk": lambda: vctk(root, mic, hold_out=valid != 0),
+        "fsdkaggle2018": lambda: fsdkaggle2018(root, 0.05 if valid is None else valid),
+        "folder": lambda: folder(root, kind, licence, test, 0.1 if valid is None else valid),
         "manifest": lambda: manifest(root),
     }[layout]()
     make_folder(out)

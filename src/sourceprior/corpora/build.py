@@ -26,7 +26,7 @@ COLUMNS = (
     "path", "kind", "split", "label", "speaker", "seconds", "rms_db", "peak", "source", "original_id", "licence",
     "group", "gender", "age", "snr_est_db",
 )  # fmt: skip
-"""Of the manifest; the last one is left empty."""
+"""Of the manifest; the last one, which nothing here reads, is left empty."""
 SHORTEST = 0.1
 """Seconds below which a clip is left out."""
 MARGIN = 0.05

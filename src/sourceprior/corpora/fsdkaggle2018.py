@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 from sourceprior.corpora.entries import Entry, Found
+from sourceprior.corpora.splits import held_out
 from sourceprior.errors import UserError
 
 PARTS = {
@@ -15,8 +17,11 @@ PARTS = {
 """Split -> folder of the clips, list of them. The test folder holds padding clips, too, which no list names."""
 
 
-def fsdkaggle2018(root: Path) -> Found:
+def fsdkaggle2018(root: Path, valid_share: float = 0.05) -> Found:
     """The 9,473 clips to train with and the 1,600 that were scored; silence at their ends is to be cut off.
+
+    Args:
+        valid_share: of each class's clips to train with, for the valid split; 0 trains on all of them, as in the paper.
 
     Raises:
         UserError: the folder holds none of the lists, or one lacks its columns.
@@ -30,7 +35,10 @@ def fsdkaggle2018(root: Path) -> Found:
             reader = csv.DictReader(rows)
             if not {"fname", "label"} <= set(reader.fieldnames or ()):
                 raise UserError(f"'{file}' lacks the columns fname and label.")
-            for row in reader:
+            listed = list(reader)
+            # By the list, not by the files that are there: a missing clip moves no other one.
+            held = held_out(((row["label"], _recording(row)) for row in listed), valid_share if split == "train" else 0)
+            for row in listed:
                 # Clips of the competition that were only padding.
                 if row["label"] in ("", "None"):
                     found.skipped["without a class"] += 1
@@ -39,12 +47,18 @@ def fsdkaggle2018(root: Path) -> Found:
                 if not path.is_file():
                     found.skipped["missing"] += 1
                     continue
-                recording = row.get("freesound_id") or row.get("fsID") or ""
+                group = _recording(row)
                 found.entries.append(
-                    Entry(path, "sound", split, row["label"], "FSDKaggle2018", path.stem,
-                          licence_of(row.get("license") or ""), f"fs{recording}" if recording else path.stem, trim=True)
+                    Entry(path, "sound", "valid" if (row["label"], group) in held else split, row["label"],
+                          "FSDKaggle2018", path.stem, licence_of(row.get("license") or ""), group, trim=True)
                 )  # fmt: skip
     return found
+
+
+def _recording(row: Mapping[str, str]) -> str:
+    """What clips of one Freesound recording have in common."""
+    recording = row.get("freesound_id") or row.get("fsID") or ""
+    return f"fs{recording}" if recording else Path(row["fname"]).stem
 
 
 def licence_of(text: str) -> str:

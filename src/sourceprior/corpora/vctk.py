@@ -11,13 +11,19 @@ from sourceprior.errors import UserError
 AUDIO = "wav48_silence_trimmed"
 TEST = ("p225", "p226", "p234", "p238", "p241", "p245", "p248", "p251", "p294", "p311")
 """The ten speakers that nothing is trained on: five women and five men, English, Scottish, Irish, Indian, American."""
+VALID = ("p243", "p265", "p271", "p276", "p298", "p308")
+"""Of the other hundred, those that training is watched with: three women and three men, English, Scottish, Irish,
+American."""
 _NAME = re.compile(r"(?P<utterance>(?P<speaker>[ps]\d+)_\d+)_mic(?P<mic>[12])")
 
 
-def vctk(root: Path, mic: int = 1) -> Found:
+def vctk(root: Path, mic: int = 1, hold_out: bool = True) -> Found:
     """Utterances of one of the two microphones; those that it does not have are counted as missing.
 
     Microphone 1 has all 110 speakers, 2 lacks those of p280 and p315.
+
+    Args:
+        hold_out: put the speakers of VALID into the valid split; otherwise they are trained on, as in the paper.
 
     Raises:
         UserError: the folder is not a VCTK 0.92, or there is no such microphone.
@@ -38,7 +44,7 @@ def vctk(root: Path, mic: int = 1) -> Found:
         here.add(match["utterance"])
         speaker = match["speaker"]
         gender, age = people.get(speaker, ("", ""))
-        split = "test" if speaker in TEST else "train"
+        split = "test" if speaker in TEST else "valid" if hold_out and speaker in VALID else "train"
         found.entries.append(
             Entry(file, "speech", split, speaker, "VCTK-0.92", file.stem, "CC-BY-4.0", speaker, gender, age)
         )
