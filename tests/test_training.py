@@ -1,5 +1,6 @@
 """Training: it learns, it goes on bit for bit where it was stopped, and what it leaves behind is a prior."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sourceprior.datasets import SPEECH, ClipBank, read_manifest
 from sourceprior.errors import UserError
 from sourceprior.examples import NULL
 from sourceprior.priors import SourcePrior
-from sourceprior.runs import describe, finish, labels_of, start_from
+from sourceprior.runs import clip_table, describe, finish, labels_of, start_from
 from sourceprior.selectivity import denoising_snr, selectivity
 from sourceprior.training import LEVEL, Settings, Trainer, measure_spectra
 
@@ -58,9 +59,16 @@ def test_it_learns(bank: ClipBank, tmp_path: Path) -> None:
 def test_a_run_leaves_a_prior_that_denoises_alike(bank: ClipBank, tmp_path: Path) -> None:
     trainer = trained(bank, tmp_path, 3)
     clips = read_manifest(DATA, "train")
-    finish(trainer, tmp_path / "prior", describe(DATA, "commercial", clips, "all"))
+    about = describe(DATA, "commercial", clips, "all")
+    finish(trainer, tmp_path / "prior", about, clips=clip_table(DATA, clips, "all"))
     prior = SourcePrior.from_pretrained(tmp_path / "prior")
     assert prior.labels == LABELS
+    rows = list(csv.DictReader((tmp_path / "prior" / "clips.csv").open()))
+    assert {(row["path"], row["licence"]) for row in rows} == {
+        (clip.path.relative_to(DATA).as_posix(), clip.licence) for clip in clips
+    }
+    prior.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "clips.csv").read_text() == prior.clips
     x, sigma, label = 0.1 * torch.randn(2, 8000), torch.tensor([0.05, 0.2]), torch.tensor([1, 4])
     with torch.no_grad():
         expected = trainer.averaged().eval()(x, sigma, label)

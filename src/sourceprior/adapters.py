@@ -90,7 +90,7 @@ def with_sources(prior: SourcePrior, learned: Sequence[Learned]) -> SourcePrior:
     made["licence"] = licence_of_all(made)
     return SourcePrior(
         name=made["name"], denoiser=denoiser, labels=(*labels, *records), sample_rate=prior.sample_rate,
-        level=prior.level, licence=made["licence"], config=made, card=with_learned(prior.card, made),
+        level=prior.level, licence=made["licence"], config=made, card=with_learned(prior.card, made), clips=prior.clips,
     )  # fmt: skip
 
 

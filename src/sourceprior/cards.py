@@ -29,7 +29,7 @@ the bundled priors, or beside the data.
 | | |
 |---|---|
 | data | {clips} clips, {hours} h, split train |
-| licences (clips) | {licences} |
+| licences (clips) | {licences}; of every clip: [clips.csv](clips.csv) |
 | labels | {labels} |
 | network | {network}, {parameters:.1f} M parameters |
 | negatives | {negatives}: recordings of other sources, whose clean estimate is silence |

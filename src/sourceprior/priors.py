@@ -1,8 +1,9 @@
 """A source prior: a denoiser with what is needed to use it, and its place on disk.
 
-A prior is a folder of three files: ``config.json``, ``model.safetensors`` (never a pickle) and ``README.md``, the model
-card. The config names the network's class within ``sourceprior.networks`` and the denoiser's within
-``sourceprior.denoisers``, so that a new backbone is one new file and nothing else.
+A prior is a folder: ``config.json``, ``model.safetensors`` (never a pickle), ``README.md``, the model card, and
+``clips.csv``, every clip it was trained on with its licence. The config names the network's class within
+``sourceprior.networks`` and the denoiser's within ``sourceprior.denoisers``, so that a new backbone is one new file and
+nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from sourceprior.errors import UserError
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG, WEIGHTS, CARD, CLIPS = "config.json", "model.safetensors", "README.md", "clips.csv"
 BUNDLED = Path(__file__).parent / "weights"
 
 
@@ -38,6 +39,7 @@ class SourcePrior:
         licence: SPDX name of the weights' licence.
         config: everything else that ``config.json`` holds (network, data, figures).
         card: the model card, Markdown.
+        clips: the clips it was trained on, as `runs.clip_table` writes them; empty if that is not known.
     """
 
     name: str
@@ -48,6 +50,7 @@ class SourcePrior:
     licence: str
     config: dict[str, Any] = field(default_factory=dict, repr=False)
     card: str = field(default="", repr=False)
+    clips: str = field(default="", repr=False)
 
     def index(self, label: str) -> int:
         """Class index of a label, spelt as in ``labels``; raises KeyError."""
@@ -75,6 +78,10 @@ class SourcePrior:
         }  # fmt: skip
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
         (folder / CARD).write_text(self.card)
+        if self.clips:
+            (folder / CLIPS).write_text(self.clips)
+        else:
+            (folder / CLIPS).unlink(missing_ok=True)
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> SourcePrior:
@@ -95,7 +102,7 @@ class SourcePrior:
             prior = cls(
                 name=str(config["name"]), denoiser=denoiser, labels=tuple(config["labels"]),
                 sample_rate=int(config["sample_rate"]), level=float(config["level"]), licence=str(config["licence"]),
-                config=config, card=(folder / CARD).read_text() if (folder / CARD).is_file() else "",
+                config=config, card=text_of(folder / CARD), clips=text_of(folder / CLIPS),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
             raise UserError(f"'{file}' cannot be read as the config of a prior: {error!r}.") from error
@@ -128,6 +135,11 @@ class SourcePrior:
             return str(api.upload_folder(repo_id=repository, folder_path=folder, **options))
 
 
+def text_of(file: Path) -> str:
+    """A file's text; empty if there is none."""
+    return file.read_text() if file.is_file() else ""
+
+
 def download(name: str) -> Path:
     """Folder of a prior fetched from the model hub."""
     from huggingface_hub import snapshot_download
@@ -136,7 +148,7 @@ def download(name: str) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(f"There is no folder '{name}': name the folder of a prior, or a hub repository as who/what.")
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, CARD]))
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, CARD, CLIPS]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(f"'{name}' is neither a folder nor a prior on the model hub that can be reached.") from error
 

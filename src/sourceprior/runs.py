@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import sys
@@ -114,7 +115,7 @@ def describe(data: str | Path, licence: str, clips: Sequence[Clip | Tally], sour
 
     ``clips`` may be a tally: clips of one label and licence, counted.
     """
-    own = [clip for clip in clips if sources == "all" or (clip.label in SPOKEN) == (sources == "speech")]
+    own = own_clips(clips, sources)
     count = Counter[str]()
     for clip in own:
         count[clip.licence] += clip.clips
@@ -125,10 +126,34 @@ def describe(data: str | Path, licence: str, clips: Sequence[Clip | Tally], sour
     }  # fmt: skip
 
 
+def own_clips(clips: Sequence[Any], sources: str) -> list[Any]:
+    """Those of "speech", "sounds" or "all"."""
+    return [clip for clip in clips if sources == "all" or (clip.label in SPOKEN) == (sources == "speech")]
+
+
+def clip_table(data: str | Path, clips: Sequence[Clip | Tally], sources: str) -> str:
+    """CSV of a prior's own clips: path within the data, label, seconds, licence.
+
+    Of shards only a tally is known: a row per label and licence, with a number of clips in the place of the path.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["path", "label", "seconds", "licence"])
+    for clip in own_clips(clips, sources):
+        name = f"{clip.clips} clips" if isinstance(clip, Tally) else clip.path.relative_to(data).as_posix()
+        writer.writerow([name, clip.label, f"{clip.seconds:.2f}", clip.licence])
+    return out.getvalue()
+
+
 def finish(
-    trainer: Trainer, folder: Path, data: dict[str, Any], figures: dict[str, float] | None = None, init: str = ""
+    trainer: Trainer,
+    folder: Path,
+    data: dict[str, Any],
+    figures: dict[str, float] | None = None,
+    init: str = "",
+    clips: str = "",
 ) -> SourcePrior:
-    """Write the averaged weights of a run as a prior, with its card."""
+    """Write the averaged weights of a run as a prior, with its card and the table of its clips."""
     settings, denoiser = trainer.settings, trainer.averaged()
     config = {
         "name": data["sources"], "sample_rate": trainer.sample_rate, "licence": "CC-BY-4.0",
@@ -151,6 +176,7 @@ def finish(
     prior = SourcePrior(
         name=config["name"], denoiser=denoiser, labels=tuple(settings.labels), sample_rate=config["sample_rate"],
         level=LEVEL, licence=config["licence"], config=config, card=card(config, len(settings.labels)),
+        clips=clips,
     )  # fmt: skip
     prior.save_pretrained(folder)
     return prior

@@ -395,7 +395,7 @@ class Trainer:
         os.replace(self.folder / f"{name}.part", self.folder / name)
 
     def take_best(self) -> bool:
-        """Have the averaged weights of the best checkpoint, if one was kept; its figures stay those of the last."""
+        """Have the averaged weights of the best checkpoint, if one was kept."""
         file = self.folder / "best.pt"
         if not file.is_file():
             return False

@@ -66,7 +66,7 @@ def train(
     from sourceprior.errors import UserError
     from sourceprior.objectives import rows_of
     from sourceprior.rolling import Rolling
-    from sourceprior.runs import ancestry, describe, finish, labels_of, start_from, write_bad_clips
+    from sourceprior.runs import ancestry, clip_table, describe, finish, labels_of, start_from, write_bad_clips
     from sourceprior.sampling import find_device
     from sourceprior.selectivity import selectivity
     from sourceprior.timbre import Timbre
@@ -125,8 +125,12 @@ def train(
     write_bad_clips(out, bad, log)
     if settings.leave == "best" and trainer.take_best():
         log(f"the prior is the best checkpoint, of step {trainer.best_step}")
+        figures = check(trainer.averaged())
     about = describe(data, licence, corpus.tally("train"), sources) | {"clips left out": len(bad)}
-    prior = finish(trainer, out / "prior", about, figures, ancestry(init) if init else "")
+    rows = corpus.tally("train") if corpus.shards else corpus.clips("train")
+    prior = finish(
+        trainer, out / "prior", about, figures, ancestry(init) if init else "", clip_table(data, rows, sources)
+    )
     if report:
         from sourceprior.run_report import write_report
 
