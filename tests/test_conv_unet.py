@@ -28,6 +28,9 @@ def test_fold_and_unfold_are_inverse_and_keep_neighbours_together() -> None:
     folded = fold(x, 4, 2)
     assert folded.shape == (2, 24, 2, 2)
     assert torch.equal(unfold(folded, 4, 2), x)
+    # The layout that convolutions want: any other is copied by every layer that follows.
+    assert folded.is_contiguous(memory_format=torch.channels_last)
+    assert unfold(folded.contiguous(), 4, 2).is_contiguous(memory_format=torch.channels_last)
     assert set(folded[0, :8, 0, 0].tolist()) == set(x[0, 0, :4, :2].flatten().tolist())
 
 

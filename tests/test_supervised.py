@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sourceprior.baselines import supervised
+from sourceprior.baselines.conv_tasnet import Depthwise, Slope
 from sourceprior.baselines.training import LIMIT_DB, Settings, Trainer, si_sdr_loss
 from sourceprior.datasets import read_manifest
 from sourceprior.errors import UserError
@@ -41,6 +42,37 @@ def test_any_length_and_any_level(kind, samples):
         # An item does not depend on the others.
         torch.testing.assert_close(network(x[:1]), stems[:1], rtol=1e-3, atol=1e-5)
         assert network(0 * x).isfinite().all()
+
+
+def test_conv_tasnets_own_layers_are_torchs():
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 50, dtype=torch.float64)
+    for own, plain in [
+        (Slope(), torch.nn.PReLU()),
+        (
+            Depthwise(6, 6, 3, padding=4, dilation=4, groups=6),
+            torch.nn.Conv1d(6, 6, 3, padding=4, dilation=4, groups=6),
+        ),
+    ]:
+        own, plain = own.double(), plain.double()
+        plain.load_state_dict(own.state_dict())
+        found = []
+        for layer in (own, plain):
+            inner = x.clone().requires_grad_()
+            out = layer(inner)
+            found.append([out, *torch.autograd.grad(out.square().sum(), [inner, *layer.parameters()])])
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b)
+        with torch.no_grad():
+            torch.testing.assert_close(own(x), found[0][0])
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_half_precision_is_the_same_but_for_rounding(kind, tmp_path):
+    losses = {precision: trainer(tmp_path, kind, precision=precision).train_step() for precision in ("bf16", "fp32")}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], abs=0.5)
+    with pytest.raises(UserError, match="bf16 or fp32"):
+        trainer(tmp_path, kind, precision="fp8")
 
 
 def test_published_sizes():

@@ -35,7 +35,7 @@ class Network(nn.Module):
         self.encoder = nn.Conv1d(1, filters, kernel, stride=kernel // 2, bias=False)
         self.enter = nn.Sequential(nn.GroupNorm(1, filters), nn.Conv1d(filters, bottleneck, 1))
         self.blocks = nn.ModuleList([Block(bottleneck, hidden, 2**i) for _ in range(repeats) for i in range(blocks)])
-        self.leave = nn.Sequential(nn.PReLU(), nn.Conv1d(bottleneck, sources * filters, 1), nn.ReLU())
+        self.leave = nn.Sequential(Slope(), nn.Conv1d(bottleneck, sources * filters, 1), nn.ReLU())
         self.decoder = nn.ConvTranspose1d(filters, 1, kernel, stride=kernel // 2, bias=False)
 
     def forward(self, mixture: Tensor) -> Tensor:
@@ -62,10 +62,10 @@ class Block(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv1d(channels, hidden, 1),
-            nn.PReLU(),
+            Slope(),
             nn.GroupNorm(1, hidden),
-            nn.Conv1d(hidden, hidden, 3, padding=dilation, dilation=dilation, groups=hidden),
-            nn.PReLU(),
+            Depthwise(hidden, hidden, 3, padding=dilation, dilation=dilation, groups=hidden),
+            Slope(),
             nn.GroupNorm(1, hidden),
         )
         self.out = nn.Conv1d(hidden, 2 * channels, 1)
@@ -74,3 +74,25 @@ class Block(nn.Module):
         """(B, C, T) -> the block's output and its skip, each (B, C, T)."""
         onward, skip = torch.chunk(self.out(self.body(x)), 2, dim=1)
         return x + onward, skip
+
+
+class Slope(nn.PReLU):
+    """PReLU of two rectifiers: on a CPU the backward pass of torch's own takes three times as long."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> the same."""
+        return x.relu() - self.weight.to(x.dtype) * (-x).relu()
+
+
+class Depthwise(nn.Conv1d):
+    """A depthwise convolution which, to be trained on a CPU, adds shifted copies: that is twice as quick there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> the same."""
+        if x.device.type != "cpu" or not torch.is_grad_enabled() or self.bias is None:
+            return super().forward(x)
+        length, dilation, edge = x.shape[-1], self.dilation[0], int(self.padding[0])
+        weight, bias = self.weight[:, 0, :, None].to(x.dtype), self.bias[:, None].to(x.dtype)
+        padded = F.pad(x, (edge, edge))
+        taps = [padded[..., i * dilation : i * dilation + length] * weight[:, i] for i in range(weight.shape[1])]
+        return sum(taps, start=bias)

@@ -50,7 +50,7 @@ class Network(nn.Module):
             # Transposed after every pass: rows are frames, then bins, then frames again.
             x = path(x.flatten(0, 1)).view_as(x).transpose(1, 2).contiguous()
         out = self.leave(x.permute(0, 3, 1, 2)).unflatten(1, (self.sources, 2))  # (B, K, 2, T, F)
-        complex_ = torch.view_as_complex(out.permute(0, 1, 4, 3, 2).contiguous()).flatten(0, 1)
+        complex_ = torch.view_as_complex(out.permute(0, 1, 4, 3, 2).float().contiguous()).flatten(0, 1)
         wave = torch.istft(complex_, self.n_fft, self.hop, window=self.window, length=length)
         return wave.view(batch, self.sources, length) * level[:, None]
 
@@ -109,5 +109,6 @@ def rotate(x: Tensor) -> Tensor:
     length, channels = x.shape[-2:]
     frequency = 10000.0 ** (-torch.arange(0, channels, 2, device=x.device) / channels)
     angle = torch.arange(length, device=x.device)[:, None] * frequency
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., 0::2], x[..., 1::2]
-    return torch.stack((a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()), -1).flatten(-2)
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)

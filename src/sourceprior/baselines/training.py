@@ -26,6 +26,7 @@ from sourceprior.baselines.supervised import CONFIG, WEIGHTS, alike, build, coun
 from sourceprior.datasets import Clip
 from sourceprior.errors import UserError
 from sourceprior.mixtures import TASKS, Drawer
+from sourceprior.priors import fast_bfloat16
 from sourceprior.training import average_over
 
 LIMIT_DB = 30.0
@@ -44,6 +45,7 @@ class Settings:
         rate, warmup: learning rate, reached linearly over the first steps and kept.
         ema: averaging time of the weights as a share of the steps so far.
         speech_as: see `mixtures.SPEECH_AS`.
+        precision: "bf16", where the machine multiplies that faster, or "fp32"; the loss is always single precision.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class Settings:
     seed: int = 0
     sample_rate: int = 16000
     speech_as: str = "joined"
+    precision: str = "bf16"
 
 
 def si_sdr_loss(stems: Tensor, sources: Tensor, keys: Sequence[Hashable], limit_db: float = LIMIT_DB) -> Tensor:
@@ -113,6 +116,9 @@ class Trainer:
         self.valid = _drawer_or_none(settings.task, valid, root, form)
         speakers, sounds = TASKS[settings.task]
         self.keys = alike(["speech"] * speakers + ["other"] * sounds)
+        if settings.precision not in ("bf16", "fp32"):
+            raise UserError(f"The precision is bf16 or fp32, not {settings.precision!r}.")
+        self.half = settings.precision == "bf16" and fast_bfloat16(self.device.type)
         self.step, self.elapsed = 0, 0.0
 
     def batch(self, number: int) -> Tensor:
@@ -126,7 +132,9 @@ class Trainer:
         sources = self.batch(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate * min(1.0, (self.step + 1) / self.settings.warmup)
-        loss = si_sdr_loss(self.network(sources.sum(1)), sources, self.keys).mean()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            stems = self.network(sources.sum(1))
+        loss = si_sdr_loss(stems.float(), sources, self.keys).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)

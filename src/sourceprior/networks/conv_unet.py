@@ -131,7 +131,7 @@ class ConvUNet(nn.Module):
         angle = noise[:, None].float() * self.frequencies
         condition = F.silu(self.noise_embedding(torch.cat((angle.cos(), angle.sin()), 1)) + self.class_embedding(label))
 
-        x = self.stem(fold(x, *self.fold).contiguous(memory_format=torch.channels_last))
+        x = self.stem(fold(x, *self.fold))
         skips = []
         for i, blocks in enumerate(self.down_blocks):
             for block in blocks:  # type: ignore[attr-defined]
@@ -162,14 +162,18 @@ def zero(layer: nn.Module) -> None:
 
 
 def fold(x: Tensor, bins: int, frames: int) -> Tensor:
-    """(B, C, F, T) -> (B, C bins frames, F / bins, T / frames): neighbouring cells become channels."""
+    """(B, C, F, T) -> (B, C bins frames, F / bins, T / frames): neighbouring cells become channels.
+
+    Like :func:`unfold` it returns channels-last memory: other layouts would be copied by the next convolution, and by
+    every layer that adds to what it was given, as a residual block does.
+    """
     b, c, f, t = x.shape
-    x = x.reshape(b, c, f // bins, bins, t // frames, frames).permute(0, 1, 3, 5, 2, 4)
-    return x.reshape(b, c * bins * frames, f // bins, t // frames)
+    x = x.reshape(b, c, f // bins, bins, t // frames, frames).permute(0, 2, 4, 1, 3, 5)
+    return x.reshape(b, f // bins, t // frames, c * bins * frames).permute(0, 3, 1, 2)
 
 
 def unfold(x: Tensor, bins: int, frames: int) -> Tensor:
     """The inverse of :func:`fold`."""
     b, c, f, t = x.shape
-    x = x.reshape(b, c // (bins * frames), bins, frames, f, t).permute(0, 1, 4, 2, 5, 3)
-    return x.reshape(b, c // (bins * frames), f * bins, t * frames)
+    x = x.permute(0, 2, 3, 1).reshape(b, f, t, c // (bins * frames), bins, frames).permute(0, 1, 4, 2, 5, 3)
+    return x.reshape(b, f * bins, t * frames, c // (bins * frames)).permute(0, 3, 1, 2)
