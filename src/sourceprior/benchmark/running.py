@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from sourceprior.benchmark.files import in_place
 from sourceprior.benchmark.records import Records, mixture_digest
 from sourceprior.benchmark.rows import Progress, Ready, Row
 from sourceprior.errors import UserError
-from sourceprior.evaluation import evaluate_one
+from sourceprior.evaluation import Outcome, evaluate_one
 from sourceprior.mixtures import MixtureSpec, render
 
 Tell = Callable[[int, int, float, str], None]
 """Called as tell(done, total, seconds left, what was done) after every mixture of every row."""
+LATELY = 15
+"""Mixtures that the time left is told by."""
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -70,16 +73,16 @@ def run(
     ]
     labels = sorted({label for specs in lists for spec in specs for label in spec.labels})
     ready: dict[int, Ready] = {}
-    spent = Spent(records, rows)
+    spent = Spent(records)
     rendered: tuple[int, np.ndarray] | None = None
     for done, (spec, number) in enumerate(todo):
         row = rows[number]
         if number not in ready:
             ready[number] = row.make(labels, _learning(tell, row, done, len(todo)))
         own = ready[number]
+        started = time.perf_counter()
         if rendered is None or rendered[0] != id(spec):
             rendered = id(spec), render(spec, root)
-        started = time.perf_counter()
         outcome, stems = evaluate_one(
             spec, rendered[1], own.separate, networks=own.networks, alike=own.alike(spec.labels), **measuring
         )
@@ -89,7 +92,7 @@ def run(
                 write_opus(stem_file(folder, records[number].key, digest, k), stem, spec.sample_rate)
         # Last: a mixture that has a line has its stems.
         records[number].add(digest, outcome)
-        spent.add(number, spec, time.perf_counter() - started)
+        spent.add(number, outcome, time.perf_counter() - started)
         if tell:
             tell(done + 1, len(todo), spent.left(todo[done + 1 :]), f"{row.name}, {spec.task} {spec.index + 1}")
     return records
@@ -103,24 +106,36 @@ def _learning(tell: Tell | None, row: Row, done: int, total: int) -> Progress | 
 
 
 class Spent:
-    """Seconds per mixture of every row and number of sources, so far; from these the time left."""
+    """What every row takes to separate a mixture of so many sources, and all else beside; from these the time left."""
 
-    def __init__(self, records: Sequence[Records], rows: Sequence[Row]) -> None:
-        self.rows = rows
-        self.seconds: dict[tuple[int, int], list[float]] = {}
+    def __init__(self, records: Sequence[Records]) -> None:
+        self.seconds: dict[int, dict[int, list[float]]] = {}
+        self.beside: list[float] = []
         for number, own in enumerate(records):
             for outcome in own.outcomes.values():
-                self.seconds.setdefault((number, len(outcome.labels)), []).append(outcome.seconds)
+                self._note(number, outcome)
 
-    def add(self, number: int, spec: MixtureSpec, seconds: float) -> None:
-        """One mixture more."""
-        self.seconds.setdefault((number, len(spec.labels)), []).append(seconds)
+    def add(self, number: int, outcome: Outcome, wall: float) -> None:
+        """One mixture more, which took `wall` seconds with rendering, measuring and keeping the stems."""
+        self._note(number, outcome)
+        self.beside.append(max(0.0, wall - outcome.seconds))
+
+    def _note(self, number: int, outcome: Outcome) -> None:
+        self.seconds.setdefault(number, {}).setdefault(len(outcome.labels), []).append(outcome.seconds)
 
     def left(self, todo: Sequence[tuple[MixtureSpec, int]]) -> float:
-        """Seconds for what is left, as long as each row has taken until now (median), or else all rows on average."""
-        typical = {key: float(np.median(values)) for key, values in self.seconds.items()}
-        anything = float(np.mean(list(typical.values())))
-        return sum(typical.get((number, len(spec.labels)), anything) for spec, number in todo)
+        """Seconds for what is left; nan as long as a row is among it that has not separated anything yet."""
+        each = Counter((number, len(spec.labels)) for spec, number in todo)
+        beside = float(np.mean(self.beside[-LATELY:])) if self.beside else 0.0
+        return sum((count * (self._typical(*key) + beside) for key, count in each.items()), start=0.0)
+
+    def _typical(self, number: int, sources: int) -> float:
+        """The median of late, as a machine may be busier than before; for another number of sources in proportion."""
+        known = self.seconds.get(number, {})
+        if not known:
+            return float("nan")
+        nearest = min(known, key=lambda count: abs(count - sources))
+        return float(np.median(known[nearest][-LATELY:])) * sources / nearest
 
 
 def stem_file(folder: Path, key: str, digest: str, k: int) -> Path:
