@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from sourceprior.datasets import read_manifest
 from sourceprior.errors import UserError
@@ -55,6 +56,19 @@ def test_levels_overlap_and_sources(task, clips):
         for (a, b), (c, d) in itertools.combinations(spans, 2):
             assert min(b, d) - max(a, c) >= 0.5 * min(b - a, d - c)
         np.testing.assert_allclose(mix(sources), sources.sum(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("speech_as", SPEECH_AS)
+def test_every_source_lies_where_the_list_says(clips, speech_as):
+    for spec in [spec for task in TASKS for spec in draw(task, 3, clips, DATA, speech_as=speech_as)]:
+        for source, wave in zip(spec.sources, render(spec, DATA), strict=True):
+            left = wave.copy()
+            for piece in source.pieces:
+                clip, _ = soundfile.read(DATA / piece.clip, dtype="float64")
+                place = slice(piece.at, piece.at + piece.stop - piece.start)
+                np.testing.assert_allclose(wave[place], source.gain * clip[piece.start : piece.stop], atol=1e-6)
+                left[place] = 0
+            assert not left.any()
 
 
 @pytest.mark.parametrize("speech_as", SPEECH_AS)
