@@ -177,6 +177,11 @@ def test_two_shards_are_one_run(prior, tmp_path, monkeypatch):
     # The one that ended first has reported on what was there then; the report of all:
     call(monkeypatch, *words, tmp_path / "two", "--report-only")
     assert main_table(tmp_path / "two") == main_table(tmp_path / "one")
+    # Its command is that of one process, and names no folder of this machine.
+    (noted,) = (tmp_path / "two" / "table2.commands.txt").read_text().splitlines()
+    (whole,) = (tmp_path / "one" / "table2.commands.txt").read_text().splitlines()
+    assert noted.removesuffix("two") == whole.removesuffix("one")
+    assert not {"--shard", "1/2", "2/2", "-q"} & set(noted.split())
 
 
 def test_a_changed_setting_never_mixes_with_an_old_one(prior, tmp_path, monkeypatch):

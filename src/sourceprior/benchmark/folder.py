@@ -10,13 +10,29 @@ from pathlib import Path
 from sourceprior.benchmark.files import in_place
 from sourceprior.benchmark.grids import Grid
 
+QUIET = ("-q", "--quiet")
+"""Options that change nothing that is measured."""
+
 
 def note_command(folder: Path, what: str, words: Sequence[str]) -> None:
-    """Keep the command line, once; absolute paths are shortened to their last part: they mean nothing elsewhere."""
-    shown = shlex.join(["sourceprior", *(_short(word) for word in words)])
+    """Keep the command line, once, as one process would be called that does it all: shards together are one run.
+
+    Absolute paths are shortened to their last part, as they mean nothing elsewhere. What only reports has made nothing.
+    """
+    if "--report-only" in words:
+        return
+    shown = shlex.join(["sourceprior", *(_short(word) for word in _without_shard(words) if word not in QUIET)])
     if shown not in commands(folder, what):
         with _file(folder, what).open("a", encoding="utf-8") as file:
             file.write(shown + "\n")
+
+
+def _without_shard(words: Sequence[str]) -> list[str]:
+    return [
+        word
+        for word, before in zip(words, ["", *words], strict=False)
+        if "--shard" not in (word, before) and not word.startswith("--shard=")
+    ]
 
 
 def commands(folder: Path, what: str) -> list[str]:
