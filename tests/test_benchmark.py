@@ -100,6 +100,10 @@ def test_the_whole_table_with_the_fast_methods(prior, tasnet, tmp_path, monkeypa
     ]:
         assert f"| {title}" in text
         assert title in page
+    # What is not there is named.
+    (missing,) = re.findall(r"Not measured \(yet\): (.*)\.$", text, re.MULTILINE)
+    assert missing.startswith("DPS, constant; DSG; hybrid (the paper's); analytical; Dirac (MSDM)")
+    assert "NMF" not in missing
     # The paper's own figures are there, and marked.
     for row in ("unprocessed", "conv_tasnet"):
         assert re.search(rf"\*{re.escape(MARK)}\*.*\*{TABLE2[row]['two_sounds']['si_sdr']:.2f}\*", text)

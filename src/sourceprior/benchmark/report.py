@@ -41,6 +41,7 @@ class Report:
         specs: digest -> mixture.
         root: folder of the clips.
         note: about the mixtures.
+        missing: titles of the table's rows that have not been measured.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Report:
     specs: dict[str, MixtureSpec]
     root: Path
     note: str
+    missing: Sequence[str] = ()
 
     def grids(self) -> list[Grid]:
         """All tables, the main one first."""
@@ -77,6 +79,8 @@ class Report:
             draw(self.lines, self.columns, folder / f"{self.name}_{what}.png")
         tables = self.grids()
         head = f"{self.note} {machine()}"
+        if self.missing:
+            head += f" Not measured (yet): {'; '.join(self.missing)}."
         text = "\n".join(
             [
                 f"## {self.title()}\n",

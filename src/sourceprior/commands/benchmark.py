@@ -174,6 +174,7 @@ def benchmark(
         specs=specs,
         root=data,
         note=lists.describe(split, level_of, speech, licence, list_seed, mixtures),
+        missing=[one.title for one in table if one.name not in {line.of for line in lines}],
     )
     report.write(out)
     print(report.grids()[0].markdown(), end="")
