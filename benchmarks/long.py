@@ -1,24 +1,29 @@
 """A long recording against short ones: memory, time, borders of windows and blocks, quality, exchanged speakers.
 
-    python benchmarks/long.py --data DATA [--minutes 20] [--preset default] [--parts time quality speakers]
+    python benchmarks/long.py --data DATA [--minutes 20] [--preset default] [--parts time quality speakers pairs]
 
-Makes stereo recordings of 44.1 kHz from the clips of the test split: speech of all speakers one after another, and
-barking dogs with pauses; for "speakers", two people who talk at once. Clips are at -22.5 dBFS and panned.
+Makes stereo recordings of 44.1 kHz from the clips of the test split (`--split`): speech of all speakers one after
+another, and barking dogs with pauses; for "speakers", a man and a woman, those with the most speech, who talk at once
+all the time; for "pairs", two minutes each of two speakers drawn at random. Clips are at -22.5 dBFS and panned.
 
 time      the command line on `--minutes` and on two minutes: seconds (of the clock, and of the processor, which other
           programs on the machine do not lengthen), peak memory
 quality   steps at borders against steps elsewhere; SI-SDR in pieces of 4 s, and of the same pieces separated alone
-speakers  at how many borders the stems change places between the 2 s before and the 2 s after, and at how many places
-          half-way between two borders
+speakers  at how many borders of windows and blocks the stems change places: the order of the stems that gives the
+          better mean SI-SDR in the 4 s before a border is not that of the 4 s after. An order is clear where it is
+          better than the other by 3 dB; both sides must be, and both speakers must be heard there
+pairs     the same for several pairs of speakers, and whether the prior tells them apart at all
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import itertools
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +125,11 @@ def quality(mixture: np.ndarray, images: np.ndarray, stems: np.ndarray, labels: 
     found: dict[str, Any] = {}
     for name, places in (("window borders", windows), ("block borders", changes), ("elsewhere", middle)):
         ratios = np.concatenate([steps(stem, places) for stem in stems])
-        found[name] = {"places": len(ratios), "over 1": float((ratios > 1).mean()), "largest": float(ratios.max())}
+        found[name] = {
+            "places": len(ratios),
+            "over 1": float((ratios > 1).sum() / max(1, len(ratios))),
+            "largest": float(ratios.max(initial=0)),
+        }
     size = 4 * RATE
     every = np.arange(mixture.shape[1] // size)
     chosen = np.sort(np.random.default_rng(0).permutation(every)[: options.pieces])
@@ -128,8 +137,7 @@ def quality(mixture: np.ndarray, images: np.ndarray, stems: np.ndarray, labels: 
     for index in chosen:
         place = slice(index * size, (index + 1) * size)
         true = images[..., place].mean(1)
-        if np.sqrt(np.square(true).mean(1)).min() < 0.1 * LEVEL * 0.9:
-            # A piece in which one source is silent has no SI-SDR.
+        if quiet(images, place):
             continue
         alone = separate(mixture[:, place], RATE, labels, preset=options.preset, steps=options.steps).stems
         ours = [float(si_sdr(stem[:, place].mean(0), one)) for stem, one in zip(stems, true, strict=True)]
@@ -149,27 +157,89 @@ def quality(mixture: np.ndarray, images: np.ndarray, stems: np.ndarray, labels: 
     return found
 
 
-def exchanges(images: np.ndarray, stems: np.ndarray, places: Sequence[int]) -> tuple[float, int]:
-    """At what part of the places, and of how many, the stems of the 2 s before and after belong to other sources."""
-    reach, swapped, count = 2 * RATE, 0, 0
-    true, found = images.mean(1), stems.mean(1)
+CLEAR = (0.0, 1.0, 3.0)
+"""dB by which one order of the stems must be better than the other to count."""
+
+
+def order(images: np.ndarray, stems: np.ndarray, place: slice) -> float | None:
+    """By how many dB of SI-SDR the stems' order as it is beats the other one; None where a source is hardly heard."""
+    true, found = images[..., place].mean(1), stems[..., place].mean(1)
+    if quiet(images, place):
+        return None
+    figures = [[float(si_sdr(stem, one)) for one in true] for stem in found]
+    return (figures[0][0] + figures[1][1] - figures[0][1] - figures[1][0]) / 2
+
+
+def quiet(images: np.ndarray, place: slice) -> bool:
+    """Whether a source is 20 dB below its own level there: such a piece has no SI-SDR that means anything."""
+    own = np.sqrt(np.square(images.mean(1)).mean(-1))
+    return bool((np.sqrt(np.square(images[..., place].mean(1)).mean(-1)) < 0.1 * own).any())
+
+
+def exchanges(images: np.ndarray, stems: np.ndarray, places: Sequence[int]) -> dict[str, Any]:
+    """At how many of the places the stems' order is clear on both sides, and at what part of them it changes."""
+    reach = 4 * RATE
+    sides = []
     for place in places:
         centre = round(place * RATE / OWN)
-        sides = [slice(centre - reach, centre), slice(centre, centre + reach)]
-        if sides[0].start < 0 or sides[1].stop > true.shape[1]:
-            continue
-        orders = []
-        for side in sides:
-            products = np.abs(found[:, side] @ true[:, side].T)
-            orders.append(products.trace() >= products[::-1].trace())
-        count += 1
-        swapped += orders[0] != orders[1]
-    return swapped / max(1, count), count
+        if centre >= reach and centre + reach <= stems.shape[-1]:
+            both = (slice(centre - reach, centre), slice(centre, centre + reach))
+            sides.append([order(images, stems, side) for side in both])
+    heard = np.array([pair for pair in sides if None not in pair], dtype=float).reshape(-1, 2)
+    found: dict[str, Any] = {"places": len(places), "both heard": len(heard)}
+    for margin in CLEAR:
+        clear = heard[(np.abs(heard) > margin).all(1)]
+        found[f"clear by {margin:g} dB"] = len(clear)
+        found[f"changed, clear by {margin:g} dB"] = int((clear[:, 0] * clear[:, 1] < 0).sum())
+    return found
+
+
+def changeovers(length: int, settings: Settings) -> tuple[list[int], list[int]]:
+    """The middle of what neighbouring windows share, and where blocks change over; samples of `length` at 16 kHz."""
+    window, shared = round(settings.segment * OWN), round(max(settings.segment / 2, 1.0) * OWN)
+    places = cut(length, block_samples(settings, OWN), shared)
+    middles = []
+    for start, stop in places:
+        first = starts(stop - start, window, settings.overlap) if stop - start > window else [0]
+        middles += [start + (one + window + other) // 2 for one, other in itertools.pairwise(first)]
+    return middles, [start + 3 * shared // 8 for start, _ in places[1:]]
 
 
 def read(folder: Path, names: Sequence[str]) -> np.ndarray:
     """Stems `(sources, channels, samples)`."""
     return np.stack([sf.read(folder / f"{name}.wav", dtype="float32")[0].T for name in names])
+
+
+def by_length(speech: Sequence[Clip]) -> list[str]:
+    """Speakers, those with the most speech first."""
+    seconds: Counter[str] = Counter()
+    for clip in speech:
+        seconds[clip.speaker] += clip.seconds
+    return [speaker for speaker, _ in seconds.most_common()]
+
+
+def talk(speech: Sequence[Clip], who: Sequence[str], samples: int, work: Path, options: Any) -> dict[str, Any]:
+    """Two speakers who talk at once: what the prior took them for, and where the stems change places."""
+    two = [joined([clip for clip in speech if clip.speaker == one], samples, 0.3, 2) for one in who]
+    images = write(work.with_suffix(".wav"), np.stack(two))
+    if not (work / "report.json").exists():
+        run(work.with_suffix(".wav"), ["speech", "speech"], work, options)
+    stems = read(work, ["speech_1", "speech_2"])
+    report = json.loads((work / "report.json").read_text())
+    found: dict[str, Any] = {"taken for": [prior["label"] for prior in report["priors"]], "seconds": report["seconds"]}
+    middles, changes = changeovers(samples, Settings())
+    found["window borders"] = exchanges(images, stems, middles)
+    found["block borders"] = exchanges(images, stems, changes)
+    size = 4 * RATE
+    places = [slice(start, start + size) for start in range(0, stems.shape[-1] - size + 1, size)]
+    mixture, gains = images.sum(0).mean(0), []
+    for place in [place for place in places if not quiet(images, place)]:
+        true = images[..., place].mean(1)
+        figures = [[float(si_sdr(stem, one)) for one in true] for stem in stems[..., place].mean(1)]
+        before = np.mean([float(si_sdr(mixture[place], one)) for one in true])
+        gains.append(max(figures[0][0] + figures[1][1], figures[0][1] + figures[1][0]) / 2 - before)
+    found["SI-SDR improvement of 4 s pieces, better order"] = float(np.mean(gains))
+    return found
 
 
 def main() -> None:
@@ -181,6 +251,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="fewer, where only memory and the run of the clock matter")
     parser.add_argument("--pieces", type=int, default=60, help="how many 4 s pieces are separated alone")
     parser.add_argument("--parts", nargs="+", default=["time", "quality", "speakers"])
+    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--split", default="test")
     parser.add_argument("--work", type=Path, help="keep recordings and stems here, and use the stems that are there")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
@@ -191,17 +263,13 @@ def main() -> None:
         options.json.write_text(json.dumps(measured, indent=2) + "\n")
 
 
-def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """All parts that are asked for."""
-    work.mkdir(parents=True, exist_ok=True)
-    clips = read_manifest(options.data, "test")
-    samples = round(60 * options.minutes * OWN)
-    speech = [clip for clip in clips if clip.speaker]
-    measured: dict[str, Any] = {"minutes": options.minutes, "preset": options.preset, "steps": options.steps}
-    labels, names = ["speech", "dog_bark"], ["speech", "dog_bark"]
-    barks = joined([clip for clip in clips if clip.label == "Bark"], samples, 2.0, 1)
-    sources = np.stack([joined(speech, samples, 0.3, 0), barks])
+def sounds(clips: Sequence[Clip], samples: int, work: Path, options: Any) -> dict[str, Any]:
+    """Speech and a barking dog: the parts "time" and "quality"."""
+    labels = ["speech", "dog_bark"]
+    speech, barks = [clip for clip in clips if clip.speaker], [clip for clip in clips if clip.label == "Bark"]
+    sources = np.stack([joined(speech, samples, 0.3, 0), joined(barks, samples, 2.0, 1)])
     images = write(work / "long.wav", sources)
+    measured: dict[str, Any] = {}
     if "time" in options.parts:
         for name, seconds in (("start", 1.0), ("short", 120.0), ("long", 60 * options.minutes)):
             if name != "long":
@@ -216,21 +284,32 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         if not (work / "long" / "report.json").exists():
             run(work / "long.wav", labels, work / "long", options)
         mixture = sf.read(work / "long.wav", dtype="float32")[0].T
-        measured |= quality(mixture, images, read(work / "long", names), labels, options)
+        measured |= quality(mixture, images, read(work / "long", labels), labels, options)
+    return measured
+
+
+def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """All parts that are asked for."""
+    work.mkdir(parents=True, exist_ok=True)
+    clips = read_manifest(options.data, options.split)
+    samples = round(60 * options.minutes * OWN)
+    speech = [clip for clip in clips if clip.speaker]
+    measured: dict[str, Any] = {"minutes": options.minutes, "preset": options.preset, "steps": options.steps}
+    if {"time", "quality"} & set(options.parts):
+        measured |= sounds(clips, samples, work, options)
     if "speakers" in options.parts:
-        longest = sorted(
-            {clip.speaker for clip in speech}, key=lambda s: -sum(c.seconds for c in speech if c.speaker == s)
-        )
-        two = [joined([clip for clip in speech if clip.speaker == s], samples, 0.3, 2) for s in longest[:2]]
-        images = write(work / "speakers.wav", np.stack(two))
-        if not (work / "speakers" / "report.json").exists():
-            run(work / "speakers.wav", ["speech", "speech"], work / "speakers", options)
-        stems = read(work / "speakers", ["speech_1", "speech_2"])
-        windows, changes = borders(samples, Settings())
-        middle = [(a + b) // 2 for a, b in itertools.pairwise(windows) if b - a > OWN]
-        for name, places in (("window borders", windows), ("block borders", changes), ("elsewhere", middle)):
-            part, count = exchanges(images, stems, places)
-            measured.setdefault("stems exchanged", {})[name] = {"part": part, "places": count}
+        details = {row["speaker"]: row for row in csv.DictReader((options.data / "manifest.csv").open()) if row["age"]}
+        adults = [s for s in by_length(speech) if int(details[s]["age"]) >= 18]
+        two = [next(s for s in adults if details[s]["gender"] == gender) for gender in "mf"]
+        measured["speakers"] = {"who": two} | talk(speech, two, samples, work / "speakers", options)
+    if "pairs" in options.parts:
+        everyone, generator = sorted({clip.speaker for clip in speech}), np.random.default_rng(0)
+        measured["pairs"] = []
+        for index in range(options.pairs):
+            two = [everyone[i] for i in generator.permutation(len(everyone))[:2]]
+            found = {"who": two} | talk(speech, two, 120 * OWN, work / f"pair{index}", options)
+            print(json.dumps(found), flush=True)
+            measured["pairs"].append(found)
     return measured
 
 

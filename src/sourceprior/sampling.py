@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from sourceprior import candidates, voices
+from sourceprior.absence import silence_absent
 from sourceprior.blocks import Handover, Seam, cut
 from sourceprior.conditioning import guided
 from sourceprior.errors import UserError, alternatives
+from sourceprior.local_level import Energies, between
 from sourceprior.memory import give_back
 from sourceprior.mixture import Mixture
 from sourceprior.pieces import Pieces, loudest
@@ -141,11 +143,14 @@ class Overview:
     Attributes:
         length: samples.
         rms: linear.
+        levels: RMS around every step of `step` samples, `(steps,)`, see `local_level`.
         excerpt: its loudest stretch of up to EXCERPT seconds, `(n,)`; sources of one label are told apart by that.
     """
 
     length: int
     rms: float
+    levels: np.ndarray
+    step: int
     excerpt: Tensor
 
 
@@ -156,10 +161,12 @@ class Solved:
     Attributes:
         stems: `(K, n)`.
         spread: how far the candidates of their block lie apart, energy relative to the stem's, `(K,)`.
+        sources: what they were taken for; of one label perhaps different parts of it, see `voices`.
     """
 
     stems: Tensor
     spread: Tensor
+    sources: Sequence[Source]
 
 
 def block_samples(settings: Settings, rate: int) -> int:
@@ -169,17 +176,16 @@ def block_samples(settings: Settings, rate: int) -> int:
 
 def overview(pieces: Iterable[np.ndarray], rate: int) -> Overview:
     """Go through a mixture once that comes in pieces `(n,)` at `rate` Hz, the priors'."""
-    length, energy = 0, 0.0
+    energies = Energies(rate)
 
     def counted() -> Iterator[np.ndarray]:
-        nonlocal length, energy
         for piece in pieces:
-            length += len(piece)
-            energy += float(np.square(piece, dtype=np.float64).sum())
+            energies.add(piece)
             yield piece
 
     excerpt = torch.from_numpy(loudest(counted(), round(EXCERPT * rate), rate))
-    return Overview(length, (energy / max(1, length)) ** 0.5, excerpt)
+    rms = float(energies.sums().sum() / max(1, energies.length)) ** 0.5
+    return Overview(energies.length, rms, energies.rms(), energies.step, excerpt)
 
 
 def solve(
@@ -218,7 +224,9 @@ def solve_pieces(
     The stems add up to it, but for what `settings.noise_db` lets them leave.
 
     The mixture is scaled so that a typical source has the level the priors were trained at, and the stems are scaled
-    back. Same seed, same stems; the noise is drawn on the CPU, so that this does not depend on the device. A mixture
+    back. In a recording of several windows that level is the one around each moment, and a source that is absent for
+    some seconds is silent there (`absence`). With a noise level, which is one for the whole, the level is one, too.
+    Same seed, same stems; the noise is drawn on the CPU, so that this does not depend on the device. A mixture
     longer than `settings.block` is solved in blocks, and no more than one of them is in memory.
 
     Raises UserError for an unknown solver, an option it does not have, or a noise level it does not know.
@@ -232,18 +240,24 @@ def solve_pieces(
         raise UserError(f"The solver {solver.__name__} knows no noise level; choose {alternatives(NOISE_SOLVERS)}.")
     level = float(np.mean([source.prior.level for source in sources]))
     rate = sources[0].prior.sample_rate
-    gain = level * len(sources) ** 0.5 / max(whole.rms, 1e-12)
-    noise_std = 0.0 if settings.noise_db is None else level * len(sources) ** 0.5 * 10 ** (settings.noise_db / 20)
+    loud = level * len(sources) ** 0.5
+    several = whole.length > round(settings.segment * rate)
+    noise_std = 0.0 if settings.noise_db is None else loud * 10 ** (settings.noise_db / 20)
+
+    def gain_of(start: int, stop: int) -> Tensor:
+        if several and settings.noise_db is None:
+            return loud / between(whole.levels, whole.step, start, stop).clamp_min(1e-12)
+        return torch.tensor(loud / max(whole.rms, 1e-12))
 
     def problem_of(chosen: Sequence[Source], y: Tensor) -> Mixture:
         denoise = joint(chosen, device)
         labelled = guided(denoise, chosen, settings.label_scale, device)
         windows = windowed(labelled, round(settings.segment * rate), settings.overlap, settings.batch)
-        scaled = (y * gain).to(device, torch.float32)[None]
-        return Mixture(scaled, windows, len(chosen), denoise.spectra, noise_std)
+        return Mixture(y.to(device, torch.float32)[None], windows, len(chosen), denoise.spectra, noise_std)
 
     if settings.tell_apart:
-        sources = voices.tell_apart(sources, lambda chosen: problem_of(chosen, whole.excerpt), level, seed)
+        excerpt = whole.excerpt * (loud / max(float(whole.excerpt.square().mean().sqrt()), 1e-12))
+        sources = voices.tell_apart(sources, lambda chosen: problem_of(chosen, excerpt), level, seed)
     shared = round(max(settings.segment / 2, 1.0) * rate)
     places = cut(whole.length, block_samples(settings, rate), shared)
 
@@ -257,16 +271,20 @@ def solve_pieces(
         last = index == len(places) - 1
         y = np.concatenate([y[len(y) - shared :] if index else y, heard.take(stop - start - (shared if index else 0))])
         handover = Handover(handover, shared, last)
-        problem = problem_of(sources, torch.from_numpy(y))
+        gain = gain_of(start, stop)
+        problem = problem_of(sources, torch.from_numpy(y) * gain)
         with torch.no_grad():
             stems, apart = _solve_block(
                 problem, sources, settings, solver, options, level, handover, generator(seed, index), progress
             )
+        stems = finite(stems, settings.solver)
+        if several:
+            stems = silence_absent(stems, problem, level, rate, seed)
         del problem
         give_back()
         # Runs may name sources that are alike in another order in the next block.
         order = partial(candidates.align, alike=_alike(sources)) if settings.candidates > 1 else None
-        yield Solved(seam.add(finite(stems, settings.solver).cpu() / gain, last, order), apart.cpu())
+        yield Solved(seam.add(stems.cpu() / gain, last, order), apart.cpu(), sources)
 
 
 def _solve_block(

@@ -206,6 +206,7 @@ class Separating:
         check_seed(seed)
         self.labels = [labels] if isinstance(labels, str) else list(labels)
         self.sources: list[Source] = find(self.labels, load_priors(prior))
+        self.taken: Sequence[Source] = self.sources
         self.rate = self.sources[0].prior.sample_rate
         self.device = find_device(device)
         # The cheap questions come first: a long recording takes its time.
@@ -252,7 +253,7 @@ class Separating:
         for part in solve_pieces(
             self.heard(), whole, self.sources, chosen, seed=self.seed, device=self.device, callback=self.callback
         ):
-            stems = part.stems
+            stems, self.taken = part.stems, part.sources
             sure = confidence(
                 stems,
                 self.sources,
@@ -290,7 +291,7 @@ class Separating:
             "labels": self.labels,
             "priors": [
                 {"label": s.prior.labels[s.index], "prior": s.prior.name, "licence": s.prior.licence}
-                for s in self.sources
+                for s in self.taken
             ],
             "preset": self.preset,
             "settings": asdict(self.settings),

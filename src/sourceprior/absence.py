@@ -1,0 +1,84 @@
+"""Where a source is absent for some seconds, its stem is silent there.
+
+A solver shares everything out, and a source that is not there at the time keeps a little of the others, 10 to 20 dB
+below them. Whether it is there is asked of the denoisers: they look at the mixture y as d_k = D_k(y + sigma z) at two
+noise levels, and energies are compared with that of y around each moment, in dB. L is the energy of d_k. A source that
+is there gains when the noise falls, as more of it can be made out; one that is not there loses, as it can be told that
+nothing of it is there. U is the energy that d_k shares with y - sum_j d_j over the others, with what nobody else
+claims. A source is taken to be absent where
+
+    L(fine) + 3 (L(fine) - L(coarse)) + U(fine) < ABSENT
+
+What its stem held there is handed out to the others bin by bin, so that the stems add up as before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sourceprior.initial import standard_normal
+from sourceprior.local_level import GRID, around, between, step_samples
+from sourceprior.mixture import Mixture
+from sourceprior.solvers.posterior_mean import smoothed
+from sourceprior.stft import istft, stft
+
+FINE, COARSE = 0.5, 1.0
+"""Noise levels of the two looks, in units of the level of a typical source."""
+ABSENT, PRESENT = -33.0, -29.0
+"""dB of the rule above: silent below the one, unchanged above the other; read off valid, see docs/experiments.md."""
+STRETCH = 4.0
+"""Seconds that are judged together."""
+FAINT = -8.0
+"""dB of the mixture: where a stem is louder all the time nobody asks whether it is there."""
+SILENT = 0.01
+"""What is left of the stem of an absent source."""
+
+
+@torch.no_grad()
+def silence_absent(stems: Tensor, problem: Mixture, level: float, rate: int, seed: int = 0) -> Tensor:
+    """Stems `(K, N)` with those of absent sources silent where they are absent; they add up to what they did.
+
+    Args:
+        stems: at the priors' level, as the solver left them.
+        problem: of one mixture, `y` `(1, N)`; with a noise level the unexplained takes its share of what is freed.
+        level: RMS of a typical source.
+        rate: Hz.
+        seed: of the looks' noise.
+    """
+    y = problem.y[0]
+    if len(stems) == 1 or float(decibel(stems, stems, y, rate).min()) > FAINT:
+        return stems
+    z = standard_normal((1, y.shape[-1]), [torch.Generator().manual_seed(seed)], problem.y)
+    looks = [problem.denoise((y + part * level * z).expand(1, len(stems), -1), part * level) for part in (FINE, COARSE)]
+    fine, coarse = (decibel(look[0], look[0], y, rate) for look in looks)
+    unclaimed = y - looks[0][0].sum(0) + looks[0][0]
+    evidence = fine + 3 * (fine - coarse) + decibel(looks[0][0], unclaimed, y, rate)
+    there = np.clip((evidence - ABSENT) / (PRESENT - ABSENT), 0, 1)
+    if there.min() == 1:
+        return stems
+    gain = torch.stack([between(row, step_samples(rate), 0, y.shape[-1]) for row in SILENT ** (1 - there)])
+    kept = gain.to(stems) * stems
+    parts = torch.cat([kept, (y - stems.sum(0))[None]]) if problem.noise_std else kept
+    power = smoothed(stft(parts))
+    shares = (power + 1e-20) / (power + 1e-20).sum(0)
+    return kept + istft(shares * stft((stems - kept).sum(0)), y.shape[-1])[: len(stems)]
+
+
+def decibel(signals: Tensor, others: Tensor, mixture: Tensor, rate: int) -> np.ndarray:
+    """What signals `(K, N)` and others have in common around each moment: `(K, steps)` on a grid, -60 dB or more.
+
+    It is their product's mean over STRETCH seconds, in dB of the mixture's `(N,)` energy there.
+    """
+    whole = _means(mixture[None] * mixture, rate)
+    return np.asarray(10 * np.log10(np.maximum(_means(signals * others, rate) / (whole + 1e-12), 1e-6)))
+
+
+def _means(signals: Tensor, rate: int) -> np.ndarray:
+    """Means `(K, N)` over STRETCH seconds around every GRID seconds, `(K, steps)`; ends of a signal count as zeros."""
+    step, reach = step_samples(rate), round(STRETCH / 2 / GRID)
+    padded = torch.nn.functional.pad(signals, (0, -signals.shape[-1] % step))
+    sums = padded.unfold(-1, step, step).double().sum(-1).cpu().numpy()
+    weight = np.ones(2 * reach + 1) / (step * (2 * reach + 1))
+    return np.stack([around(row, weight) for row in sums])

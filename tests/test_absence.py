@@ -1,0 +1,84 @@
+"""The stem of a source that is absent for some seconds is silent there; one that is there keeps what it has."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from conftest import LEVEL, RATE
+from sourceprior import separate
+from sourceprior.absence import SILENT, silence_absent
+from sourceprior.audio import decibel, rms
+from sourceprior.mixture import Mixture
+
+DEMO = Path(__file__).parent.parent / "examples" / "demo"
+
+
+def sources(second: float, seconds: int = 16) -> torch.Tensor:
+    """White noise at the priors' level, and another so many times as loud that stops half-way, `(2, N)`."""
+    noise = LEVEL * torch.randn(2, seconds * RATE, generator=torch.Generator().manual_seed(0))
+    noise[1] *= second
+    noise[1, seconds * RATE // 2 :] = 0
+    return noise
+
+
+def leaky(true: torch.Tensor, leak: float) -> torch.Tensor:
+    """Stems that hold a part of each other."""
+    return (1 - leak) * true + leak * true.flip(0)
+
+
+def knowing(true: torch.Tensor, noise_std: float = 0.0) -> Mixture:
+    """A mixture whose denoiser finds every source as it is."""
+    return Mixture(true.sum(0)[None], lambda x, sigma: true[None], 2, noise_std=noise_std)
+
+
+def test_silent_where_it_is_absent_and_unchanged_where_it_is_there():
+    true = sources(1.0)
+    stems = leaky(true, 0.1)
+    found = silence_absent(stems, knowing(true), LEVEL, RATE)
+    torch.testing.assert_close(found.sum(0), stems.sum(0), rtol=0, atol=1e-5)
+    absent, there = slice(11 * RATE, 16 * RATE), slice(0, 5 * RATE)
+    assert rms(found[1, absent].numpy()) < 1.1 * SILENT * rms(stems[1, absent].numpy())
+    torch.testing.assert_close(found[:, there], stems[:, there], rtol=0, atol=1e-5)
+    # Fades, no steps: the gain falls over a quarter of a second or more.
+    gain = (found[1] / stems[1]).clamp(0, 2)
+    assert gain.unfold(0, 200, 200).median(1).values.diff().abs().max() < 0.06
+
+
+def test_a_source_that_is_quiet_but_there_is_kept():
+    true = sources(0.3)[:, : 8 * RATE]
+    stems = leaky(true, 0.01)
+    assert torch.equal(silence_absent(stems, knowing(true), LEVEL, RATE), stems)
+
+
+def test_nobody_asks_about_a_loud_stem_or_a_single_one():
+    def never(*_: object) -> torch.Tensor:
+        raise AssertionError("asked")
+
+    stems = sources(1.0)[:, : 8 * RATE]
+    for few in (stems, stems[:1]):
+        assert silence_absent(few, Mixture(few.sum(0)[None], never, len(few)), LEVEL, RATE) is few
+
+
+def test_what_is_unexplained_takes_its_share():
+    true = sources(1.0)
+    stems = 0.8 * leaky(true, 0.1)
+    found = silence_absent(stems, knowing(true, noise_std=0.01), LEVEL, RATE)
+    absent = slice(11 * RATE, 16 * RATE)
+    left, right = (rms((true.sum(0) - signals.sum(0))[absent].numpy()) for signals in (found, stems))
+    assert left > right
+
+
+@pytest.mark.parametrize("absent", ["dog_bark", "speech"])
+def test_real_clips_with_pauses(absent):
+    """The bundled priors: one of two sources is there for the first five seconds only."""
+    clips = {name: np.tile(sf.read(DEMO / f"{name}.flac", dtype="float32")[0], 3) for name in ("speech", "dog_bark")}
+    clips[absent][5 * RATE :] = 0
+    mixture = sum(clips.values())
+    stem = separate(mixture, RATE, list(clips), preset="fast").stems[absent]
+    there, gone = slice(0, 5 * RATE), slice(8 * RATE, 14 * RATE)
+    # It was 13 dB (dog_bark) and 17 dB (speech) below.
+    assert decibel(rms(stem[gone])) < decibel(rms(mixture[gone])) - 25
+    assert decibel(rms(stem[there])) > decibel(rms(clips[absent][there])) - 3
