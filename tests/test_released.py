@@ -7,7 +7,7 @@ from golden_case import filled, relative
 from sourceprior.errors import UserError
 from sourceprior.networks.attention_unet import AttentionUNet
 from sourceprior.networks.diffwave import DiffWave
-from sourceprior.priors import Source, SourcePrior, joint
+from sourceprior.priors import PRECISIONS, Source, SourcePrior, joint, with_precision
 from sourceprior.schedules import vp_linear
 from sourceprior.vp import VPDenoiser, classifier_free, noise_predictor
 
@@ -42,8 +42,23 @@ def test_it_survives_the_way_through_safetensors(checkpoint, tmp_path):
     for one in (prior, again):
         with torch.no_grad():
             outs.append(joint([Source(one, 0, "a"), Source(one, 2, "c")], "cpu")(x, 0.3))
-    assert relative(outs[1], outs[0]) < 2e-2
+    assert relative(outs[1], outs[0]) < 1e-6
     assert again.labels == prior.labels
+
+
+def test_it_runs_in_single_precision_unless_told_otherwise(checkpoint, monkeypatch):
+    monkeypatch.setattr("sourceprior.priors.fast_bfloat16", lambda device: True)
+    path, network = checkpoint
+    sources = [Source(SourcePrior.from_released(path, ["a", "b", "c"]), 1, "b")]
+    x, sigma = 0.1 * torch.randn(1, 1, 800), 0.3
+    with torch.no_grad():
+        exact = VPDenoiser(network)(x[:, 0], torch.tensor([sigma]), torch.tensor([1]))
+        error = {p: relative(joint(with_precision(sources, p))(x, sigma)[:, 0], exact) for p in (None, *PRECISIONS)}
+    assert error[None] < 1e-6
+    assert error["float32"] < 1e-6
+    assert 1e-5 < error["bfloat16"] < 2e-2
+    with pytest.raises(UserError, match="There is no precision 'half'"):
+        with_precision(sources, "half")
 
 
 def test_diffwave_is_told_beta(tmp_path):

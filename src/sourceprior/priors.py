@@ -12,7 +12,7 @@ import importlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sourceprior.errors import UserError
+from sourceprior.errors import UserError, alternatives
 
 CONFIG, WEIGHTS, CARD, CLIPS = "config.json", "model.safetensors", "README.md", "clips.csv"
 BUNDLED = Path(__file__).parent / "weights"
+PRECISIONS = ("float32", "bfloat16")
+"""What a network may be run in; bfloat16 is taken where the machine is quicker with it, see `fast_bfloat16`."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class SourcePrior:
     card: str = field(default="", repr=False)
     clips: str = field(default="", repr=False)
 
+    @property
+    def precision(self) -> str:
+        """What its network is run in unless the user says otherwise, see PRECISIONS; by default bfloat16."""
+        return str(self.config.get("precision", "bfloat16"))
+
     def index(self, label: str) -> int:
         """Class index of a label, spelt as in ``labels``; raises KeyError."""
         try:
@@ -60,12 +67,12 @@ class SourcePrior:
             raise KeyError(label) from None
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the folder; network weights in half precision, buffers as they are."""
+        """Write the folder; weights in half precision, unless the network is to run in float32, buffers as they are."""
         from safetensors.torch import save_file
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        half = {name for name, _ in self.denoiser.named_parameters()}
+        half = {name for name, _ in self.denoiser.named_parameters() if self.precision != "float32"}
         tensors = {
             name: (value.half() if name in half else value).contiguous()
             for name, value in self.denoiser.state_dict().items()
@@ -209,8 +216,25 @@ class Source:
     name: str
 
 
+def with_precision(sources: Sequence[Source], precision: str | None) -> list[Source]:
+    """The sources, their networks run in one of PRECISIONS instead of what their priors say; None changes nothing.
+
+    Raises:
+        UserError: there is no such precision.
+    """
+    if precision is None:
+        return list(sources)
+    if precision not in PRECISIONS:
+        raise UserError(f"There is no precision {precision!r}; choose {alternatives(PRECISIONS)}.")
+    # Sources of one prior keep sharing one.
+    priors = {id(s.prior): replace(s.prior, config=s.prior.config | {"precision": precision}) for s in sources}
+    return [replace(source, prior=priors[id(source.prior)]) for source in sources]
+
+
 class JointDenoiser:
     """Denoises all sources of a batch; those that share a network go through it as one batch.
+
+    A network runs in the precision that its prior says, states and results are in single precision.
 
     Args:
         sources: K sources, at one sample rate.
@@ -225,17 +249,18 @@ class JointDenoiser:
             rates = ", ".join(f"{source.prior.name} {source.prior.sample_rate} Hz" for source in sources)
             raise UserError(f"Priors of one separation must share a sample rate, these do not: {rates}.")
         self.device = torch.device(device)
-        groups: dict[int, list[int]] = {}
+        groups: dict[tuple[int, str], list[int]] = {}
         for k, source in enumerate(sources):
-            groups.setdefault(id(source.prior.denoiser), []).append(k)
+            groups.setdefault((id(source.prior.denoiser), source.prior.precision), []).append(k)
         self.groups = [
             (
                 # Stubs of torch do not know memory_format here.
                 sources[members[0]].prior.denoiser.to(self.device, memory_format=torch.channels_last),  # type: ignore[call-overload]
                 torch.tensor(members, device=self.device),
                 torch.tensor([sources[k].index for k in members], device=self.device),
+                precision == "bfloat16" and fast_bfloat16(self.device.type),
             )
-            for members in groups.values()
+            for (_, precision), members in groups.items()
         ]
         self.num_sources = len(sources)
         rows = [torch.tensor([source.index], device=self.device) for source in sources]
@@ -254,10 +279,10 @@ class JointDenoiser:
     def _denoise(self, x: Tensor, sigma: float) -> Tensor:
         batch, _, samples = x.shape
         out = torch.empty_like(x)
-        for denoiser, members, rows in self.groups:
+        for denoiser, members, rows, half in self.groups:
             noisy = x[:, members].reshape(-1, samples)
             level = torch.full((len(noisy),), float(sigma), device=x.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_bfloat16(self.device.type)):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                 clean = denoiser(noisy, level, rows.repeat(batch))
             out[:, members] = clean.reshape(batch, -1, samples).to(x.dtype)
         return out

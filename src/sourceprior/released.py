@@ -161,6 +161,8 @@ def load_released(
             "process": {"steps": len(denoiser.process), "beta_min": 1e-4, "beta_max": 2e-2},
         },
         "weights": weights,
+        # What the authors' own checkpoints are for is being the same computation.
+        "precision": "float32",
     }
     card = f"# {Path(path).stem}\n\nConverted from a published checkpoint; labels: {', '.join(labels)}.\n"
     return SourcePrior(Path(path).stem, denoiser.eval(), labels, 16000, level, licence, config, card)

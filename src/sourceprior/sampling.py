@@ -24,7 +24,7 @@ from sourceprior.local_level import Energies, between
 from sourceprior.memory import give_back
 from sourceprior.mixture import Mixture
 from sourceprior.pieces import Pieces, loudest
-from sourceprior.priors import Source, joint
+from sourceprior.priors import Source, joint, with_precision
 from sourceprior.solver_choice import check_options, find_solver
 from sourceprior.vp import frozen, noise_levels
 from sourceprior.windows import windowed
@@ -52,6 +52,7 @@ class Settings:
         noise_db: level of what no source explains, dB of the mixture's; None: the sources explain everything.
         tell_apart: sources of one label become different parts of it where the prior knows some, see `voices`.
         label_scale: classifier-free guidance: 1 is the label alone, more exaggerates it, see `conditioning`.
+        precision: of the networks, "float32" or "bfloat16"; None: what their priors say.
         form: of the paper's solvers, gradient and analytical: "paper", its text, or "released", its code.
     """
 
@@ -68,6 +69,7 @@ class Settings:
     noise_db: float | None = None
     tell_apart: bool = True
     label_scale: float = 1.0
+    precision: str | None = None
     form: str = "paper"
 
     def __post_init__(self) -> None:
@@ -85,6 +87,7 @@ class Settings:
         ]:
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}.")
+        with_precision([], self.precision)
         if self.noise_db is not None and not -100 <= self.noise_db <= 0:
             raise UserError(f"noise_db must lie between -100 and 0, not {self.noise_db}.")
 
@@ -232,6 +235,7 @@ def solve_pieces(
     Raises UserError for an unknown solver, an option it does not have, or a noise level it does not know.
     """
     device = device or torch.device("cpu")
+    sources = with_precision(sources, settings.precision)
     solver = find_solver(settings.solver)
     options = settings.options
     if settings.solver not in PAPER_SOLVERS:

@@ -32,6 +32,9 @@ def diagnose(
     ] = 1.0,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="Folder or hub name; once per prior.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="Of the networks: float32 or bfloat16; else what each prior says.")
+    ] = None,
     from_noise: Annotated[
         bool, typer.Option("--from-noise", help="Run hybrid from noise, too, not only from the mixture.")
     ] = False,
@@ -57,7 +60,7 @@ def diagnose(
     from sourceprior.library import load_priors
     from sourceprior.mixture import Mixture
     from sourceprior.presets import recipe, scale_of, seeded
-    from sourceprior.priors import joint
+    from sourceprior.priors import joint, with_precision
     from sourceprior.progress import progress_bar
     from sourceprior.sampling import find_device
     from sourceprior.schedules import vp_linear
@@ -65,7 +68,7 @@ def diagnose(
     from sourceprior.vp import frozen
 
     make_folder(out)
-    sources = find(source, load_priors(prior or None))
+    sources = with_precision(find(source, load_priors(prior or None)), precision)
     if reference and len(reference) != len(sources):
         raise UserError(f"Give one --reference per source: {len(sources)} sources, {len(reference)} references.")
     place, rate = find_device(device), sources[0].prior.sample_rate

@@ -20,6 +20,9 @@ def sample(
     ] = 1.0,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="Folder or hub name; once per prior.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="Of the networks: float32 or bfloat16; else what each prior says.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Generate sounds of one label from a prior, without any recording."""
@@ -31,14 +34,14 @@ def sample(
     from sourceprior.labels import find
     from sourceprior.library import load_priors
     from sourceprior.presets import scale_of, seeded
-    from sourceprior.priors import joint
+    from sourceprior.priors import joint, with_precision
     from sourceprior.progress import progress_bar
     from sourceprior.sampling import find_device
     from sourceprior.schedules import vp_linear
     from sourceprior.separation import make_folder
 
     make_folder(out)
-    source = find([label], load_priors(prior or None))[0]
+    (source,) = with_precision(find([label], load_priors(prior or None)), precision)
     place = find_device(device)
     denoise = guided(joint([source], place), [source], label_scale, place)
     scale = scale_of([source])

@@ -54,6 +54,9 @@ def separate(
         float | None,
         typer.Option(help="Level of what no source explains, dB of the mixture's; implies a stem of it."),
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the networks: float32 or bfloat16; else what each prior says.")
+    ] = None,
     segment: Annotated[float | None, typer.Option(help="Seconds of a window of a long recording.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows in flight; memory grows with it.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -97,6 +100,7 @@ def separate(
         "label_scale": label_scale,
         "residual": residual,
         "noise_db": noise_db,
+        "precision": precision,
         "segment": segment,
         "batch": batch,
     }
