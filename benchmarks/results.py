@@ -15,18 +15,21 @@ from pathlib import Path
 
 INTRODUCTION = """# Results
 
-Written by `python benchmarks/results.py {folders}` from what the commands below have measured; nothing is written by
+Written by `python benchmarks/results.py {folders}` from what the commands below have measured; no figure is written by
 hand. How the benchmark works, and what its columns mean: [benchmark.md](benchmark.md).
 """
 
 
-def collect(folders: Sequence[Path], page: Path) -> None:
+def collect(folders: Sequence[Path], page: Path, note: str = "") -> None:
     """Write the page and copy its pictures into a folder beside it that has the page's name.
+
+    `note` is a sentence on how it was measured, below the introduction.
 
     Raises:
         SystemExit: a folder holds no report.
     """
     parts = [INTRODUCTION.format(folders=" ".join(folder.name for folder in folders))]
+    parts += [note + "\n"] if note else []
     pictures = page.with_suffix("")
     for folder in folders:
         reports = sorted(file for pattern in ("table?.md", "figure?.md") for file in folder.glob(pattern))
@@ -53,8 +56,9 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("-o", "--out", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--note", default="", help="How it was measured, in a sentence.")
     chosen = parser.parse_args(words)
-    collect(chosen.folders, chosen.out)
+    collect(chosen.folders, chosen.out, chosen.note)
     print(f"written to {chosen.out}")
 
 

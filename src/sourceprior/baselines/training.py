@@ -41,7 +41,8 @@ class Settings:
 
     Attributes:
         kind, task, options: the network, see `supervised.build`.
-        batch, seconds: mixtures of a step, and their length.
+        batch, seconds: mixtures of a step, and their length: the small Conv-TasNet hears half a second around a sample,
+            so that longer ones only make the steps fewer.
         rate, warmup: learning rate, reached linearly over the first steps and kept.
         ema: averaging time of the weights as a share of the steps so far.
         speech_as: see `mixtures.SPEECH_AS`.
@@ -52,7 +53,7 @@ class Settings:
     task: str
     options: dict[str, Any] = field(default_factory=dict)
     batch: int = 4
-    seconds: float = 4.0
+    seconds: float = 2.0
     rate: float = 1e-3
     warmup: int = 100
     ema: float = 0.1

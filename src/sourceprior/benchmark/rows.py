@@ -240,6 +240,12 @@ def supervised_rows(context: Context) -> list[Row]:
     return rows
 
 
+def untrained(rows: Sequence[Row]) -> list[str]:
+    """Titles of the kinds of supervised network that have no row."""
+    names = {row.name for row in rows}
+    return [f"{supervised.module_of(kind).TITLE} (no --baseline)" for kind in supervised.KINDS if kind not in names]
+
+
 def _always(ready: Ready) -> Callable[[Sequence[str], Progress | None], Ready]:
     return lambda _labels, _progress: ready
 

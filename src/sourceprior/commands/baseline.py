@@ -19,7 +19,7 @@ def baseline(
     until: Annotated[float, typer.Option(help="Stop this call after so many minutes; the next one goes on.")] = 1e9,
     size: Annotated[str, typer.Option(help="small (for two cores) or paper.")] = "small",
     batch: Annotated[int, typer.Option(min=1, help="Mixtures per step.")] = 4,
-    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a mixture.")] = 4.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a mixture to train on.")] = 2.0,
     rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
     speech: Annotated[
         str, typer.Option(help="joined: a speaker's utterances until the mixture is full; single: one of them.")

@@ -174,7 +174,8 @@ def benchmark(
         specs=specs,
         root=data,
         note=lists.describe(split, level_of, speech, licence, list_seed, mixtures),
-        missing=[one.title for one in table if one.name not in {line.of for line in lines}],
+        missing=[one.title for one in table if one.name not in {line.of for line in lines}]
+        + (rows.untrained(table) if what == "table2" else []),
     )
     report.write(out)
     print(report.grids()[0].markdown(), end="")
