@@ -93,7 +93,7 @@ def test_sampling_follows_the_label_more_with_a_scale(prior_folders, tmp_path):
     shares = []
     for scale in (0.0, 1.0, 1.5):
         out = tmp_path / str(scale)
-        sample("Bark", 1, out, 0.5, 20, 0, scale, [str(prior_folders[1])], "cpu", True)
+        sample("Bark", 1, out, 0.5, 20, 0, scale, [str(prior_folders[1])], "cpu", quiet=True)
         wave = sf.read(out / "Bark_1.wav")[0]
         power, frequency = np.abs(np.fft.rfft(wave)) ** 2, np.fft.rfftfreq(len(wave), 1 / RATE)
         shares.append(power[(frequency > 2500) & (frequency < 4500)].sum() / power.sum())

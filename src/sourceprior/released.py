@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,10 @@ def read_state(path: str | os.PathLike[str], weights: str = "ema") -> dict[str, 
     if not Path(path).is_file():
         raise UserError(f"There is no file '{path}': name the .pt file of a published checkpoint.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of the many ways to be no checkpoint some also warn; the error says it all.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"'{path}' holds more than tensors, or no checkpoint at all; expected {EXPECTED}.") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

@@ -6,11 +6,16 @@ only, over time on whole frames. Everything is conditioned on timestep and class
 
 Feature maps are kept as (B, F, T, C), channels last: LayerNorm and the 1x1 convolutions then work on the last
 dimension without a copy, and a 3x3 convolution sees the same memory as a channels_last tensor.
+
+On a processor an attention takes a few of its sequences at a time through all its layers, as many as its cache holds.
+Whole maps would go to memory and back some thirty times per attention, in new pages every time, which took as long as
+all the arithmetic.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, cast
 
 import torch
@@ -28,6 +33,8 @@ GLOBAL_CHANNELS = 16
 """Channels left per folded bin before whole frames attend to each other."""
 FRAME_MULTIPLE = 4
 """Two halvings of the time axis need a multiple of four frames."""
+PART = 2**19
+"""Numbers in the widest map of the sequences that a processor takes at a time: 2 MB in float32."""
 
 
 def _normalise(x: Tensor) -> Tensor:
@@ -35,10 +42,13 @@ def _normalise(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
-def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x (B, ..., C) scaled by 1 + scale and shifted, both (B, C)."""
+def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm of x (B, ..., C), scaled by 1 + scale and shifted, both (B, C)."""
+    if len(x) == 1:
+        return F.layer_norm(x, x.shape[-1:], 1 + scale[0], shift[0], eps=1e-6)
     between = (1,) * (x.ndim - 2)
-    return torch.addcmul(shift.reshape(len(shift), *between, -1), x, (1 + scale).reshape(len(scale), *between, -1))
+    shift, scale = (value.reshape(len(value), *between, -1) for value in (shift, 1 + scale))
+    return torch.addcmul(shift, _normalise(x), scale)
 
 
 def _gated_residual(x: Tensor, gate: Tensor, update: Tensor) -> Tensor:
@@ -60,6 +70,28 @@ def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
 def _spatial(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A convolution on a map (B, F, T, C) -> (B, F', T', C')."""
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def _in_parts(
+    layer: Callable[..., Tensor], x: Tensor, modulation: tuple[Tensor, ...], again: bool, *, wide: int
+) -> Tensor:
+    """layer(x, *modulation) for x (B, S, L, C) and modulation (B, C), where the S sequences do not see each other.
+
+    On a processor: item by item and a part of the sequences at a time, so that the widest map of a part, of `wide`
+    channels, stays in its cache. With `again` activations are computed anew for the backward pass, by the same parts.
+    """
+
+    def run(x: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
+        if again:
+            return cast(Tensor, checkpoint(layer, x, *modulation, use_reentrant=False, preserve_rng_state=False))
+        return layer(x, *modulation)
+
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return run(x, modulation)
+    size = max(1, PART // (x.shape[2] * wide))
+    items = zip(x.split(1), *(value.split(1) for value in modulation), strict=True)
+    done = [torch.cat([run(part, tuple(own)) for part in item.split(size, 1)], 1) for item, *own in items]
+    return torch.cat(done) if len(done) > 1 else done[0]
 
 
 class TimestepEmbedder(nn.Module):
@@ -124,29 +156,27 @@ class SelfAttention(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width)
         self.to_out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
         s, length, width = x.shape
-        q, k, v = self.to_qkv(x).view(s, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        cos, sin = _rotation(length, width // self.heads, x)
-        out = F.scaled_dot_product_attention(_rotate(q, cos, sin), _rotate(k, cos, sin), v)
+        qkv = self.to_qkv(x)
+        # A pair of channels is a complex number that the position turns: queries and keys of all heads in one product.
+        pairs = torch.view_as_complex(qkv[..., : 2 * width].float().unflatten(-1, (width, 2)))
+        turned = torch.view_as_real(pairs * rotation).to(qkv.dtype).reshape(s, length, 2, self.heads, -1)
+        q, k = turned.permute(2, 0, 3, 1, 4)
+        v = qkv[..., 2 * width :].view(s, length, self.heads, -1).transpose(1, 2)
+        out = F.scaled_dot_product_attention(q, k, v)
         return self.to_out(out.transpose(1, 2).reshape(s, length, width))
 
-
-def _rotation(length: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (length, width / 2) of position times frequency."""
-    pair = torch.arange(0, width, 2, device=like.device, dtype=torch.float32)
-    frequency = 1.0 / 1e4 ** (pair / width)
-    angle = torch.arange(length, device=like.device, dtype=torch.float32)[:, None] * frequency
-    return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
+    def rotation(self, length: int, device: torch.device) -> Tensor:
+        """Unit complex numbers (length, C) for the C pairs of all queries and keys of a position."""
+        pairs = self.to_out.in_features // self.heads // 2
+        frequency = 1.0 / 1e4 ** (torch.arange(pairs, device=device, dtype=torch.float32) / pairs)
+        angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency
+        return torch.polar(torch.ones_like(angle), angle).repeat(1, 2 * self.heads)
 
 
 class PathAttention(nn.Module):
-    """Attention along the middle axis of (B, S, L, C), every one of the S sequences on its own, then feed-forward."""
+    """Attention along the third axis of (B, S, L, C), every one of the S sequences on its own, then feed-forward."""
 
     def __init__(self, width: int, embedding: int, heads: int) -> None:
         super().__init__()
@@ -155,12 +185,18 @@ class PathAttention(nn.Module):
         self.mlp = FeedForward(width)
         self.adaLN_modulation = Modulation(embedding, width, 6)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation.split(condition)
-        update = _normalise(_swiglu(_pointwise(self.sup_conv, _normalise(x))))
-        update = self.attn(_modulate(update, shift_a, scale_a).flatten(0, 1)).view_as(x)
-        x = _gated_residual(x, gate_a, update)
-        return _gated_residual(x, gate_m, self.mlp(_modulate(_normalise(x), shift_m, scale_m)))
+    def forward(self, x: Tensor, condition: Tensor, again: bool = False) -> Tensor:
+        rotation = self.attn.rotation(x.shape[2], x.device)
+
+        def layer(x: Tensor, *modulation: Tensor) -> Tensor:
+            shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation
+            x = x.contiguous()
+            update = _swiglu(_pointwise(self.sup_conv, _normalise(x)))
+            update = self.attn(_modulated(update, shift_a, scale_a).flatten(0, 1), rotation).view_as(x)
+            x = _gated_residual(x, gate_a, update)
+            return _gated_residual(x, gate_m, self.mlp(_modulated(x, shift_m, scale_m)))
+
+        return _in_parts(layer, x, self.adaLN_modulation.split(condition), again, wide=4 * x.shape[-1])
 
 
 class GlobalAttention(nn.Module):
@@ -176,19 +212,28 @@ class GlobalAttention(nn.Module):
         self.adaLN_modulation_att = Modulation(embedding, vector, 3)
         self.adaLN_modulation_mlp = Modulation(embedding, width, 3)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, again: bool = False) -> Tensor:
+        if again:
+            x = cast(Tensor, checkpoint(self._attend, x, condition, use_reentrant=False, preserve_rng_state=False))
+        else:
+            x = self._attend(x, condition)
+
+        def layer(x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
+            return _gated_residual(x, gate, self.mlp(_modulated(x, shift, scale)))
+
+        return _in_parts(layer, x, self.adaLN_modulation_mlp.split(condition), again, wide=4 * x.shape[-1])
+
+    def _attend(self, x: Tensor, condition: Tensor) -> Tensor:
         b, f, t, c = x.shape
-        shift_a, scale_a, gate_a = self.adaLN_modulation_att.split(condition)
-        shift_m, scale_m, gate_m = self.adaLN_modulation_mlp.split(condition)
+        shift, scale, gate = self.adaLN_modulation_att.split(condition)
         # Four neighbouring bins become channels, channel-major.
         folded = _normalise(x).view(b, f // SUBBANDS, SUBBANDS, t, c).permute(0, 1, 3, 4, 2).flatten(3)
         small = _swiglu(_pointwise(self.sup_conv, folded))
-        frames = small.permute(0, 2, 3, 1).flatten(2)
-        frames = self.attn(_modulate(_normalise(frames), shift_a, scale_a)) * gate_a[:, None]
+        frames = _modulated(small.permute(0, 2, 3, 1).flatten(2), shift, scale)
+        frames = self.attn(frames, self.attn.rotation(t, x.device)) * gate[:, None]
         frames = _normalise(frames).view(b, t, GLOBAL_CHANNELS, -1).permute(0, 3, 1, 2)
         update = _spatial(self.recov_conv, frames).unflatten(-1, (c, SUBBANDS)).permute(0, 1, 4, 2, 3).reshape(x.shape)
-        x = x + update
-        return _gated_residual(x, gate_m, self.mlp(_modulate(_normalise(x), shift_m, scale_m)))
+        return x + update
 
 
 class Block(nn.Module):
@@ -202,11 +247,11 @@ class Block(nn.Module):
         self.freatt = PathAttention(width, embedding, heads)
         self.timeatt = PathAttention(width, embedding, heads)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, again: bool = False) -> Tensor:
         if self.has_global:
-            x = self.fullatt(x, condition)
-        x = self.freatt(x.transpose(1, 2).contiguous(), condition)
-        return self.timeatt(x.transpose(1, 2).contiguous(), condition)
+            x = self.fullatt(x, condition, again)
+        x = self.freatt(x.transpose(1, 2), condition, again)
+        return self.timeatt(x.transpose(1, 2), condition, again)
 
 
 class Resample(nn.Module):
@@ -232,7 +277,7 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = Modulation(embedding, width, 2)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        return _spatial(self.out_proj, _modulate(_normalise(x), *self.adaLN_modulation.split(condition)))
+        return _spatial(self.out_proj, _modulated(x, *self.adaLN_modulation.split(condition)))
 
 
 class AttentionUNet(nn.Module):
@@ -244,9 +289,9 @@ class AttentionUNet(nn.Module):
         embedding: width of the timestep and class embeddings.
         heads: attention heads.
         blocks: blocks of the five stages.
-        checkpoint: keep only every block's input for the backward pass and compute the rest again there: a fraction of
-            the memory for one more forward. "outer" does so in the outer stages, whose maps are large, and keeps the
-            middle one's. It changes no result.
+        checkpoint: keep only every attention's input for the backward pass and compute the rest again there: a
+            fraction of the memory for one more forward. "outer" does so in the outer stages, whose maps are large,
+            and keeps the middle one's. It changes no result.
 
     Raises:
         ValueError: width not a multiple of 2 * heads, or fewer than one class.
@@ -368,10 +413,7 @@ class AttentionUNet(nn.Module):
     def _stage(self, blocks: nn.ModuleList, x: Tensor, condition: Tensor) -> Tensor:
         for block in blocks:
             kept = blocks is self.latent and self.checkpoint == "outer"
-            if self.checkpoint and not kept and torch.is_grad_enabled():
-                x = checkpoint(block, x, condition, use_reentrant=False)
-            else:
-                x = block(x, condition)
+            x = block(x, condition, bool(self.checkpoint) and not kept and torch.is_grad_enabled())
         return x
 
     def _spectrum(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
