@@ -87,7 +87,9 @@ def run(path: Path, labels: Sequence[str], out: Path, options: argparse.Namespac
     ]
     words += ["--steps", str(options.steps)] if options.steps else []
     words += [word for label in labels for word in ("-s", label)]
-    return child.run([*words, "--overwrite"])
+    found = child.run([*words, "--overwrite"])
+    print(path.name, json.dumps(found), file=sys.stderr, flush=True)
+    return found
 
 
 def borders(length: int, settings: Settings) -> tuple[list[int], list[int]]:
