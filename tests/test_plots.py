@@ -1,10 +1,12 @@
 """What the picture shows must be so: levels on one scale, tones at their frequency."""
 
+import tracemalloc
+
 import matplotlib.image
 import numpy as np
 import pytest
 
-from sourceprior.plots import BANDS, DYNAMICS, LOWEST, figure, log_spectrogram, spectrograms
+from sourceprior.plots import BANDS, DYNAMICS, LOWEST, Sketch, figure, log_spectrogram, spectrograms
 
 
 def tone(frequency: float, rate: int, seconds: float = 1.0, amplitude: float = 0.1) -> np.ndarray:
@@ -54,3 +56,18 @@ def test_a_file_for_any_number_of_stems(tmp_path, count):
 def test_very_short_and_long_recordings(samples):
     assert log_spectrogram(np.full(samples, 0.1), 16000).shape[1] <= 1 + max(900, samples // 256)
     figure({"a": np.full(samples, 0.1)}, 16000)
+
+
+@pytest.mark.parametrize("length", [0, 1, 599, 601, 44100])
+def test_stretches_of_the_waveform_are_those_of_an_even_split(length):
+    edges = [part[0] for part in np.array_split(np.arange(max(1, length)), min(600, max(1, length)))]
+    np.testing.assert_array_equal(Sketch(length, 16000).edges, edges)
+
+
+def test_a_long_recording_needs_no_more_memory():
+    """The edges of a whole day's stretches were once taken from an array as long as the day."""
+    tracemalloc.start()
+    Sketch(24 * 3600 * 48000, 48000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6

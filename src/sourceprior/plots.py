@@ -40,7 +40,9 @@ class Sketch:
         self.hop = max(self.size // 4, -(-length // MOST_COLUMNS))
         self.columns: list[np.ndarray] = []
         count = min(STRETCHES, max(1, length))
-        self.edges = np.concatenate([part[:1] for part in np.array_split(np.arange(max(1, length)), count)])
+        # Those of np.array_split, without an array as long as the recording.
+        part, longer = divmod(max(1, length), count)
+        self.edges = np.arange(count) * part + np.minimum(np.arange(count), longer)
         self.low, self.high = np.full(count, np.inf), np.full(count, -np.inf)
         self.energy, self.position = 0.0, 0
         # Frames are centred, with zeros outside.
