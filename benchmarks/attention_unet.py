@@ -18,7 +18,7 @@ from contextlib import nullcontext
 
 import torch
 
-from sourceprior.networks.attention_unet import AttentionUNet
+from sourceprior.networks.attention_unet import MEMORY, AttentionUNet
 
 MODES = ("forward", "backward")
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=72)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--checkpoint", choices=("all", "outer", "none"), default="all", help="blocks computed again")
+    parser.add_argument("--memory", type=float, default=MEMORY, help="bytes that may be kept for the backward pass")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
@@ -45,8 +45,7 @@ def main() -> None:
 
 def made(options: argparse.Namespace) -> AttentionUNet:
     torch.manual_seed(0)
-    again = {"all": True, "outer": "outer", "none": False}[options.checkpoint]
-    network = AttentionUNet(options.width, 1, checkpoint=again).requires_grad_(False)  # type: ignore[arg-type]
+    network = AttentionUNet(options.width, 1, memory=options.memory).requires_grad_(False)
     # A new network predicts exactly zero: give the last layer something to do.
     torch.nn.init.normal_(network.final_layer.out_proj.weight, std=0.05)
     return network.to(options.device)

@@ -1,12 +1,13 @@
 """The attention U-Net: equal to the recording, usable at any length, trainable from its initialisation."""
 
 import json
+import math
 
 import pytest
 import torch
 
 from golden_case import FOLDER, filled, recorded, relative
-from sourceprior.networks.attention_unet import AttentionUNet
+from sourceprior.networks.attention_unet import AttentionUNet, Keep
 
 
 def small(**options) -> AttentionUNet:
@@ -20,7 +21,7 @@ def test_parameters_are_those_of_the_checkpoints():
 
 
 def test_output_and_vector_jacobian_product_equal_the_recording():
-    network = filled(AttentionUNet(width=16, classes=50, checkpoint=False)).requires_grad_(False)
+    network = filled(AttentionUNet(width=16, classes=50)).requires_grad_(False)
     x = recorded("net_x").requires_grad_()
     out = network(x, recorded("net_t"), recorded("net_label"))
     assert relative(out, recorded("net_out")) < 1e-4
@@ -45,23 +46,45 @@ def test_an_item_does_not_see_the_rest_of_its_batch():
     torch.testing.assert_close(network(x, t, label), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_recomputed_activations_change_no_gradient():
+def slopes_of(network, x):
+    leaf = x.clone().requires_grad_()
+    out = network(leaf, torch.tensor([10]), torch.tensor([1])).square().sum()
+    return torch.autograd.grad(out, [leaf, network.conv_1.weight])
+
+
+def test_activations_that_are_computed_again_change_no_gradient():
     x = torch.randn(1, 800)
-    slopes = []
-    for checkpoint in (False, True, "outer"):
-        network = filled(small(checkpoint=checkpoint))
-        leaf = x.clone().requires_grad_()
-        out = network(leaf, torch.tensor([10]), torch.tensor([1])).square().sum()
-        slopes.append(torch.autograd.grad(out, [leaf, network.conv_1.weight]))
-    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(slopes[0], slopes[2], rtol=1e-5, atol=1e-6)
+    everything = slopes_of(filled(small(memory=math.inf)), x)
+    for memory in (0, 1e6, 1.5e6, 2e6, 3e6):
+        torch.testing.assert_close(slopes_of(filled(small(memory=memory)), x), everything, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_network_keeps_no_more_for_its_backward_pass_than_it_may_and_uses_what_it_may(frozen):
+    def kept(memory):
+        network = filled(AttentionUNet(32, 3, blocks=(1, 1, 1, 1, 1), memory=memory)).requires_grad_(not frozen)
+        sizes = {}
+
+        def keep(tensor):
+            if not isinstance(tensor, torch.nn.Parameter):
+                sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            network(torch.randn(1, 4000).requires_grad_(), torch.tensor([10]), torch.tensor([1]))
+        return sum(sizes.values())
+
+    everything = kept(math.inf)
+    parts = [kept(part * everything) / everything for part in (0.3, 0.5, 0.7, 0.9)]
+    assert parts == sorted(parts)
+    assert all(0.6 * part < found < 1.2 * part for found, part in zip(parts, (0.3, 0.5, 0.7, 0.9), strict=True))
 
 
 def test_a_new_network_predicts_no_noise_and_passes_its_input_through_its_blocks():
     network = small()
     assert network(torch.randn(2, 600), torch.tensor([0, 999]), torch.tensor([0, 1])).abs().max() == 0
     x, condition = torch.randn(2, 64, 4, 32), torch.randn(2, 128)
-    torch.testing.assert_close(network.latent[0](x, condition), x)
+    torch.testing.assert_close(network.latent[0](x, condition, Keep.ALL), x)
 
 
 def test_a_new_network_can_learn_every_parameter():

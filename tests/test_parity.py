@@ -24,7 +24,7 @@ class EnoughError(Exception):
 
 @cache
 def networks():
-    return [filled(AttentionUNet(16, classes, checkpoint=False)) for classes in (1, 50)]
+    return [filled(AttentionUNet(16, classes)) for classes in (1, 50)]
 
 
 def run(guidance: str, steps: int) -> list[torch.Tensor]:

@@ -10,17 +10,23 @@ dimension without a copy, and a 3x3 convolution sees the same memory as a channe
 On a processor an attention takes a few of its sequences at a time through all its layers, as many as its cache holds.
 Whole maps would go to memory and back some thirty times per attention, in new pages every time, which took as long as
 all the arithmetic.
+
+What the backward pass needs of a whole forward pass is 5 GB at full size and 4 s. Of each stage a `Keep` says how much
+is kept, the rest is computed again; which, is planned for every call from its size and from the memory it may take.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, cast
+from enum import IntEnum
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 N_FFT = 510
@@ -35,6 +41,50 @@ FRAME_MULTIPLE = 4
 """Two halvings of the time axis need a multiple of four frames."""
 PART = 2**19
 """Numbers in the widest map of the sequences that a processor takes at a time: 2 MB in float32."""
+MEMORY = 3.4e9
+"""Bytes that a forward pass may keep for its backward pass unless told otherwise."""
+
+
+class Keep(IntEnum):
+    """What an attention keeps for the backward pass."""
+
+    INPUT = 1
+    ATTENTION = 9
+    """All but the hidden map of its feed-forward, which is computed again."""
+    ALL = 13
+
+    def maps(self, frozen: bool) -> int:
+        """Maps of the input's size; weights and gates that learn keep what they are multiplied with as well."""
+        return int(self) if frozen or self is Keep.INPUT else int(self) + 8
+
+
+class _SwiGLU(torch.autograd.Function):
+    """First half times SiLU of the second half, on the last dimension.
+
+    Written out, because PyTorch's own would keep the SiLU for the backward pass as well, and would fill whole maps with
+    zeros to put the halves' slopes together.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        value, gate = x.chunk(2, dim=-1)
+        return value * F.silu(gate)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        value, gate = x.chunk(2, dim=-1)
+        out = torch.empty_like(x)
+        of_value, of_gate = out.chunk(2, dim=-1)
+        share = torch.sigmoid(gate)
+        swish = gate * share
+        torch.mul(slope, swish, out=of_value)
+        # d SiLU(g) / dg = s + g s (1 - s), in place of `share`.
+        share.addcmul_(swish, 1 - share)
+        torch.mul(share.mul_(value), slope, out=of_gate)
+        return out
 
 
 def _normalise(x: Tensor) -> Tensor:
@@ -58,8 +108,15 @@ def _gated_residual(x: Tensor, gate: Tensor, update: Tensor) -> Tensor:
 
 def _swiglu(x: Tensor) -> Tensor:
     """First half times SiLU of the second half, on the last dimension."""
+    if x.requires_grad:
+        return cast(Tensor, _SwiGLU.apply(x))
     value, gate = x.chunk(2, dim=-1)
     return value * F.silu(gate)
+
+
+def _again(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """layer(*inputs), computed anew for the backward pass."""
+    return cast(Tensor, checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False))
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -72,19 +129,22 @@ def _spatial(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+def _at_once(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """layer(*inputs), as it is."""
+    return layer(*inputs)
+
+
 def _in_parts(
-    layer: Callable[..., Tensor], x: Tensor, modulation: tuple[Tensor, ...], again: bool, *, wide: int
+    layer: Callable[..., Tensor], x: Tensor, modulation: tuple[Tensor, ...], keep: Keep, *, wide: int
 ) -> Tensor:
     """layer(x, *modulation) for x (B, S, L, C) and modulation (B, C), where the S sequences do not see each other.
 
     On a processor: item by item and a part of the sequences at a time, so that the widest map of a part, of `wide`
-    channels, stays in its cache. With `again` activations are computed anew for the backward pass, by the same parts.
+    channels, stays in its cache. Where only inputs are kept, the backward pass computes the layer again, part by part.
     """
 
     def run(x: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
-        if again:
-            return cast(Tensor, checkpoint(layer, x, *modulation, use_reentrant=False, preserve_rng_state=False))
-        return layer(x, *modulation)
+        return _again(layer, x, *modulation) if keep is Keep.INPUT else layer(x, *modulation)
 
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return run(x, modulation)
@@ -136,15 +196,18 @@ class Modulation(nn.Sequential):
 
 
 class FeedForward(nn.Module):
-    """Gated feed-forward as 1x1 convolutions: (B, F, T, C) -> (B, F, T, C)."""
+    """Gated feed-forward as 1x1 convolutions, of a modulated map: (B, F, T, C) and twice (B, C) -> (B, F, T, C)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(width, 4 * width, 1)
         self.fc2 = nn.Conv2d(2 * width, width, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return _pointwise(self.fc2, _swiglu(_pointwise(self.fc1, x)))
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor, keep: Keep) -> Tensor:
+        def hidden(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+            return _swiglu(_pointwise(self.fc1, _modulated(x, shift, scale)))
+
+        return _pointwise(self.fc2, (_again if keep is Keep.ATTENTION else _at_once)(hidden, x, shift, scale))
 
 
 class SelfAttention(nn.Module):
@@ -158,14 +221,20 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
         s, length, width = x.shape
-        qkv = self.to_qkv(x)
+        qk, v = self.to_qkv(x).split((2 * width, width), -1)
         # A pair of channels is a complex number that the position turns: queries and keys of all heads in one product.
-        pairs = torch.view_as_complex(qkv[..., : 2 * width].float().unflatten(-1, (width, 2)))
-        turned = torch.view_as_real(pairs * rotation).to(qkv.dtype).reshape(s, length, 2, self.heads, -1)
-        q, k = turned.permute(2, 0, 3, 1, 4)
-        v = qkv[..., 2 * width :].view(s, length, self.heads, -1).transpose(1, 2)
-        out = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out(out.transpose(1, 2).reshape(s, length, width))
+        pairs = torch.view_as_complex(qk.float().unflatten(-1, (width, 2)))
+        turned = torch.view_as_real(pairs * rotation)
+        # On a processor bfloat16 is slower than float32 for heads as narrow as these.
+        kind = turned.dtype if x.device.type == "cpu" else qk.dtype
+        q, k = turned.to(kind).reshape(s, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if v.requires_grad:
+            # What is kept for the backward pass would hold on to the unturned queries and keys as well.
+            v = v.contiguous()
+        v = v.reshape(s, length, self.heads, -1).to(kind).transpose(1, 2)
+        with torch.autocast(x.device.type, enabled=False):
+            out = F.scaled_dot_product_attention(q, k, v)
+        return self.to_out(out.transpose(1, 2).reshape(s, length, width).to(qk.dtype))
 
     def rotation(self, length: int, device: torch.device) -> Tensor:
         """Unit complex numbers (length, C) for the C pairs of all queries and keys of a position."""
@@ -185,7 +254,7 @@ class PathAttention(nn.Module):
         self.mlp = FeedForward(width)
         self.adaLN_modulation = Modulation(embedding, width, 6)
 
-    def forward(self, x: Tensor, condition: Tensor, again: bool = False) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, keep: Keep) -> Tensor:
         rotation = self.attn.rotation(x.shape[2], x.device)
 
         def layer(x: Tensor, *modulation: Tensor) -> Tensor:
@@ -194,9 +263,9 @@ class PathAttention(nn.Module):
             update = _swiglu(_pointwise(self.sup_conv, _normalise(x)))
             update = self.attn(_modulated(update, shift_a, scale_a).flatten(0, 1), rotation).view_as(x)
             x = _gated_residual(x, gate_a, update)
-            return _gated_residual(x, gate_m, self.mlp(_modulated(x, shift_m, scale_m)))
+            return _gated_residual(x, gate_m, self.mlp(x, shift_m, scale_m, keep))
 
-        return _in_parts(layer, x, self.adaLN_modulation.split(condition), again, wide=4 * x.shape[-1])
+        return _in_parts(layer, x, self.adaLN_modulation.split(condition), keep, wide=4 * x.shape[-1])
 
 
 class GlobalAttention(nn.Module):
@@ -212,16 +281,14 @@ class GlobalAttention(nn.Module):
         self.adaLN_modulation_att = Modulation(embedding, vector, 3)
         self.adaLN_modulation_mlp = Modulation(embedding, width, 3)
 
-    def forward(self, x: Tensor, condition: Tensor, again: bool = False) -> Tensor:
-        if again:
-            x = cast(Tensor, checkpoint(self._attend, x, condition, use_reentrant=False, preserve_rng_state=False))
-        else:
-            x = self._attend(x, condition)
+    def forward(self, x: Tensor, condition: Tensor, keep: Keep) -> Tensor:
+        # Its own maps are those of few channels, not worth computing twice, but for the input's.
+        x = (_at_once if keep is Keep.ALL else _again)(self._attend, x, condition)
 
         def layer(x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
-            return _gated_residual(x, gate, self.mlp(_modulated(x, shift, scale)))
+            return _gated_residual(x, gate, self.mlp(x, shift, scale, keep))
 
-        return _in_parts(layer, x, self.adaLN_modulation_mlp.split(condition), again, wide=4 * x.shape[-1])
+        return _in_parts(layer, x, self.adaLN_modulation_mlp.split(condition), keep, wide=4 * x.shape[-1])
 
     def _attend(self, x: Tensor, condition: Tensor) -> Tensor:
         b, f, t, c = x.shape
@@ -247,11 +314,11 @@ class Block(nn.Module):
         self.freatt = PathAttention(width, embedding, heads)
         self.timeatt = PathAttention(width, embedding, heads)
 
-    def forward(self, x: Tensor, condition: Tensor, again: bool = False) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, keep: Keep) -> Tensor:
         if self.has_global:
-            x = self.fullatt(x, condition, again)
-        x = self.freatt(x.transpose(1, 2), condition, again)
-        return self.timeatt(x.transpose(1, 2), condition, again)
+            x = self.fullatt(x, condition, keep)
+        x = self.freatt(x.transpose(1, 2), condition, keep)
+        return self.timeatt(x.transpose(1, 2), condition, keep)
 
 
 class Resample(nn.Module):
@@ -289,9 +356,9 @@ class AttentionUNet(nn.Module):
         embedding: width of the timestep and class embeddings.
         heads: attention heads.
         blocks: blocks of the five stages.
-        checkpoint: keep only every attention's input for the backward pass and compute the rest again there: a
-            fraction of the memory for one more forward. "outer" does so in the outer stages, whose maps are large,
-            and keeps the middle one's. It changes no result.
+        memory: bytes that a forward pass may keep for its backward pass, about: as much as fits into them is kept, the
+            rest is computed again. 0 keeps no more than every attention's input, infinity everything. It changes no
+            result.
 
     Raises:
         ValueError: width not a multiple of 2 * heads, or fewer than one class.
@@ -308,7 +375,7 @@ class AttentionUNet(nn.Module):
         embedding: int = 128,
         heads: int = 4,
         blocks: tuple[int, int, int, int, int] = (2, 4, 8, 4, 2),
-        checkpoint: bool | Literal["outer"] = True,
+        memory: float = MEMORY,
     ) -> None:
         super().__init__()
         if width < 1 or width % (2 * heads):
@@ -325,7 +392,7 @@ class AttentionUNet(nn.Module):
         self.width = width
         self.classes = classes
         self.null_label = classes
-        self.checkpoint = checkpoint
+        self.memory = memory
 
         def stage(channels: int, count: int, global_bins: int | None = None) -> nn.ModuleList:
             return nn.ModuleList(Block(channels, embedding, heads, global_bins) for _ in range(count))
@@ -393,13 +460,20 @@ class AttentionUNet(nn.Module):
             spectrum, window = self._spectrum(waveform.float())
         x = _spatial(self.conv_1, spectrum.to(self.conv_1.weight.dtype))
 
-        skip_1 = self._stage(self.encoder_level_1, x, self._condition(1, timestep, label))
-        skip_2 = self._stage(self.encoder_level_2, self.down1_2(skip_1), self._condition(2, timestep, label))
-        x = self._stage(self.latent, self.down2_3(skip_2), self._condition(3, timestep, label))
-        x = _pointwise(self.reduce_chan_level2, torch.cat((self.up3_2(x), skip_2), dim=-1))
-        x = self._stage(self.decoder_level_2, x, self._condition(4, timestep, label))
-        x = _pointwise(self.reduce_chan_level1, torch.cat((self.up2_1(x), skip_1), dim=-1))
-        x = self._stage(self.decoder_level_1, x, self._condition(5, timestep, label))
+        keep = self._plan(x)
+
+        def stage(level: int, x: Tensor) -> Tensor:
+            condition = self.get_submodule(f"t_embedder_{level}")(timestep)
+            condition = condition + self.get_submodule(f"y_embedder_{level}")(label)
+            for block in self._stages()[level - 1]:
+                x = block(x, condition, keep[level - 1])
+            return x
+
+        skip_1 = stage(1, x)
+        skip_2 = stage(2, self.down1_2(skip_1))
+        x = stage(3, self.down2_3(skip_2))
+        x = stage(4, _pointwise(self.reduce_chan_level2, torch.cat((self.up3_2(x), skip_2), dim=-1)))
+        x = stage(5, _pointwise(self.reduce_chan_level1, torch.cat((self.up2_1(x), skip_1), dim=-1)))
 
         x = self.final_layer(_spatial(self.out_conv, x), self.t_embedder_out(timestep))
         with torch.autocast(waveform.device.type, enabled=False):
@@ -407,14 +481,29 @@ class AttentionUNet(nn.Module):
             noise = torch.istft(spectrum, N_FFT, HOP, window=window, center=True, length=length)
         return noise.to(waveform.dtype)
 
-    def _condition(self, level: int, timestep: Tensor, label: Tensor) -> Tensor:
-        return self.get_submodule(f"t_embedder_{level}")(timestep) + self.get_submodule(f"y_embedder_{level}")(label)
+    def _stages(self) -> tuple[nn.ModuleList, ...]:
+        return self.encoder_level_1, self.encoder_level_2, self.latent, self.decoder_level_2, self.decoder_level_1
 
-    def _stage(self, blocks: nn.ModuleList, x: Tensor, condition: Tensor) -> Tensor:
-        for block in blocks:
-            kept = blocks is self.latent and self.checkpoint == "outer"
-            x = block(x, condition, bool(self.checkpoint) and not kept and torch.is_grad_enabled())
-        return x
+    def _plan(self, x: Tensor) -> list[Keep]:
+        """What each stage keeps, for a map x (B, F, T, C) of the first: as much as `memory` holds.
+
+        First the attentions, then the feed-forwards, which are cheaper to compute again; the inner stages first.
+        """
+        if not torch.is_grad_enabled():
+            return [Keep.ALL] * 5
+        keep = [Keep.INPUT] * 5
+        frozen = not any(parameter.requires_grad for parameter in self.latent.parameters())
+        # A halving of both axes doubles the channels; every block has two attentions, in the middle half of one more.
+        maps = [2 * len(blocks) * x.nbytes / 2 ** min(i, 4 - i) for i, blocks in enumerate(self._stages())]
+        maps[2] *= 1.25
+        # What is kept in any case: the inputs, and some maps around the stages.
+        left = self.memory - sum(maps) - 8 * x.nbytes
+        for less, more in pairwise(Keep):
+            for i in (2, 1, 3, 0, 4):
+                cost = (more.maps(frozen) - less.maps(frozen)) * maps[i]
+                if keep[i] is less and cost <= left:
+                    left, keep[i] = left - cost, more
+        return keep
 
     def _spectrum(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N) -> real and imaginary part (B, 256, T, 2) with T a multiple of four, and the window (510,)."""
