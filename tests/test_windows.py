@@ -67,3 +67,35 @@ def test_bad_settings():
     for settings in [(0, 0.25, 1), (10, 0.6, 1), (10, 0.25, 0)]:
         with pytest.raises(ValueError, match="windowed needs"):
             windowed(lambda x, sigma: x, *settings)
+
+
+def kept_for_backward(length, batch):
+    """Bytes kept for the backward pass by a denoiser that keeps ten maps of what it is given, and the slope."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    def denoise(x, sigma):
+        for _ in range(10):
+            x = torch.sin(x)
+        return sigma * x
+
+    x = torch.linspace(0, 1, length, dtype=torch.float64).expand(1, 2, length).clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = windowed(denoise, 1000, 0.25, batch)(x, 0.5)
+    (slope,) = torch.autograd.grad(out.square().sum(), x)
+    return sum(kept.values()) / x.nbytes, slope
+
+
+def test_a_gradient_through_a_long_recording_keeps_no_more_than_its_windows_inputs():
+    kept, slope = kept_for_backward(10_000, 1)
+    assert kept < 4
+    assert kept_for_backward(1000, 1)[0] > 9
+    torch.testing.assert_close(kept_for_backward(10_000, 3)[1], slope)
+    x = torch.linspace(0, 1, 10_000, dtype=torch.float64, requires_grad=True)
+    out = x
+    for _ in range(10):
+        out = torch.sin(out)
+    torch.testing.assert_close(slope[0, 0], torch.autograd.grad((0.5 * out).square().sum(), x)[0])
