@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sourceprior.errors import UserError
+from sourceprior.labels import folded
 from sourceprior.mixture import Mixture
 from sourceprior.networks.attention_unet import AttentionUNet
 from sourceprior.networks.diffwave import DiffWave
@@ -142,7 +144,8 @@ def load_released(
         licence: SPDX name of the weights' licence; the published ones state none.
 
     Raises:
-        UserError: the file is missing, is not such a checkpoint, or does not have that many classes.
+        UserError: the file is missing, is not such a checkpoint, does not have that many classes, or two labels are
+            spelt alike.
     """
     state = read_state(path, weights)
     network, options = network_of(state, path, heads)
@@ -151,6 +154,9 @@ def load_released(
         classes = ["speech"] if rows == 1 else [f"class_{index}" for index in range(rows)]
     if not 1 <= len(classes) <= rows:
         raise UserError(f"'{path}' has {rows} classes, not {len(classes)}: name as many or fewer, in their order.")
+    twice = [name for name, count in Counter(map(folded, classes)).items() if count > 1]
+    if twice:
+        raise UserError(f"Two classes are both called '{twice[0]}': every class needs a label of its own.")
     denoiser = VPDenoiser(network)
     level, labels = denoiser.level, tuple(classes)
     denoiser.average = torch.full((len(labels), 513), level**2)
