@@ -17,10 +17,11 @@ data=$1 out=$2
 shift 2
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export OMP_NUM_THREADS=4
+# Slurm's warning two minutes before the end reaches the shell, which has the job queued again.
+trap 'scontrol requeue "$SLURM_JOB_ID"' TERM
 srun --kill-on-bad-exit=1 torchrun \
     --nnodes "$SLURM_NNODES" --nproc-per-node "${SLURM_GPUS_ON_NODE:-gpu}" \
     --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:29500" --no-python \
     sourceprior train --data "$data" -o "$out" --recipe paper --batch 96 --memory 16 "$@" &
-# Slurm's warning two minutes before the end reaches the shell, which has the job queued again.
-trap 'scontrol requeue "$SLURM_JOB_ID"' TERM
-wait
+# By its number, so that the job fails where training does: wait alone would hide it.
+wait "$!"

@@ -8,4 +8,4 @@ set -euo pipefail
 data=$1 out=$2
 shift 2
 exec torchrun --standalone --nproc-per-node "${GPUS:-gpu}" --no-python \
-    sourceprior train --data "$data" -o "$out" --set drawn=8 "$@"
+    sourceprior train --data "$data" -o "$out" --set drawn=1 "$@"

@@ -1,5 +1,8 @@
 """Recipes: plain files, with the command line on top, and the paper's settings in one of them."""
 
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,8 @@ import pytest
 from sourceprior import recipes
 from sourceprior.errors import UserError
 from sourceprior.training import Settings
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def test_the_paper_s_settings() -> None:
@@ -53,6 +58,26 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
 def test_a_wrong_setting_says_so(recipe: str, pairs: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         recipes.settings(recipe, pairs=pairs)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_example_of_several_gpus_goes_with_every_recipe(name: str) -> None:
+    pairs = re.findall(r"--set (\S+)", (EXAMPLES / "train_torchrun.sh").read_text())
+    assert pairs
+    made = recipes.settings(name, pairs=pairs)
+    # A process draws no more than its own share, even of the smallest batch.
+    assert made.drawn == 1
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_the_slurm_example_ends_as_training_does(status: int, tmp_path: Path) -> None:
+    for name, line in (("srun", f"exit {status}"), ("scontrol", "echo node1")):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    around = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2",
+              "SLURM_JOB_ID": "7"}  # fmt: skip
+    ended = subprocess.run(["bash", str(EXAMPLES / "train_slurm.sh"), "DATA", "OUT"], env=around)
+    assert ended.returncode == status
 
 
 def test_a_file_that_is_no_toml_says_so(tmp_path: Path) -> None:
