@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from sourceprior.datasets import NON_COMMERCIAL, read_clip
+from sourceprior.datasets import read_clip
+from sourceprior.licences import commercial
 from sourceprior.packs import read_clips, write_pack
 
 RATE = 16000
@@ -91,7 +92,7 @@ def main() -> None:
     with (args.data / "manifest.csv").open(newline="") as file:
         rows = [
             row for row in csv.DictReader(file)
-            if row["split"] == "train" and not row["licence"].startswith(NON_COMMERCIAL)
+            if row["split"] == "train" and commercial(row["licence"])
         ]  # fmt: skip
     chosen = sorted(choose(rows), key=lambda row: row["path"])
     with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +110,8 @@ def main() -> None:
             writer.writeheader()
             writer.writerows(chosen)
         (root / "CREDITS.md").write_text(CREDITS.format(longest=LONGEST, utterance=UTTERANCE) + credits)
-        size = write_pack(root, args.out, ("train", "valid"), kbps=args.kbps)
+        write_pack(root, args.out, ("train", "valid"), kbps=args.kbps)
+    size = sum(file.stat().st_size for file in args.out.iterdir() if file.is_file())
     for split in ("train", "valid"):
         clips = read_clips(args.out, split, "any")
         count, seconds = len({clip.label for clip in clips}), sum(clip.seconds for clip in clips)

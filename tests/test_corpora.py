@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,15 @@ import soxr
 
 from processes_case import few_draws
 from sourceprior import training
+from sourceprior.commands.data import data
 from sourceprior.corpora.build import COLUMNS, build
 from sourceprior.corpora.folder import folder
 from sourceprior.corpora.fsdkaggle2018 import fsdkaggle2018, licence_of
+from sourceprior.corpora.layouts import layout_of
 from sourceprior.corpora.manifest import manifest
 from sourceprior.corpora.splits import held_out
 from sourceprior.corpora.vctk import TEST, VALID, vctk
+from sourceprior.corpus import clips_of, read_folder, reader_of
 from sourceprior.datasets import read_clip, read_manifest
 from sourceprior.errors import UserError
 from sourceprior.mixtures import TASKS, draw, render
@@ -305,6 +309,58 @@ def test_a_folder_per_speaker_and_given_splits(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no folders with recordings"):
         folder(tmp_path / "empty")
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("train", "dog"):
+        for i in range(5):
+            put(SOUNDS[0], tmp_path / "own" / name / f"take{i}.wav", 16000)
+    found = folder(tmp_path / "own", test_share=0.0, valid_share=0.3)
+    assert {entry.label for entry in found.entries} == {"train", "dog"}
+    clips = read_folder(tmp_path / "own", "train")
+    assert {clip.label for clip in clips} == {"train", "dog"}
+    # With folders of classes inside it is the split.
+    shutil.move(tmp_path / "own" / "dog", tmp_path / "split" / "train" / "dog")
+    assert {(e.label, e.split) for e in folder(tmp_path / "split", valid_share=0).entries} == {("dog", "train")}
+    assert {clip.label for clip in read_folder(tmp_path / "split", "train")} == {"dog"}
+
+
+def test_data_sets_as_they_come_are_trained_on_as_their_copies_are(vctk_tree, fsd_tree, tmp_path):
+    for find, tree in ((vctk, vctk_tree), (fsdkaggle2018, fsd_tree)):
+        assert layout_of(tree) is find
+        build(find(tree), tmp_path / find.__name__)
+        for split in ("train", "test"):
+            clips = clips_of(tree, split, "any")
+            copies = {clip.path.stem.partition("_")[2]: clip for clip in read_manifest(tmp_path / find.__name__, split)}
+            read = reader_of(tree, split)
+            for clip in clips:
+                copy = copies.pop(clip.path.stem, None)
+                if copy is None:
+                    # A broken file, and what the licence keeps out of the copies that are read here.
+                    assert clip.path.stem in ("p227_009_mic1", "001ca53d")
+                    continue
+                assert (clip.label, clip.speaker, clip.licence, clip.voice) == (
+                    copy.label, copy.speaker, copy.licence, copy.voice,
+                )  # fmt: skip
+                np.testing.assert_array_equal(read(clip.path, 16000), read_clip(copy.path, 16000))
+            assert not copies
+    assert {clip.label for clip in clips_of(fsd_tree, "train")} == {"Hi-hat", "Trumpet"}
+    assert {clip.label for clip in clips_of(vctk_tree / "wav48_silence_trimmed", "train")} == {"speech"}
+    # The folder that both are in.
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "VCTK").symlink_to(vctk_tree)
+    with pytest.raises(UserError, match=r"sourceprior data vctk .*VCTK -o DATA"):
+        clips_of(tmp_path / "both", "train")
+
+
+def test_a_data_set_of_the_same_name_is_announced(tmp_path, capsys):
+    for place, label in (("a", "dog"), ("b", "cat")):
+        put(SOUNDS[0], tmp_path / place / "recordings" / label / "take1.wav", 16000)
+        put(SOUNDS[1], tmp_path / place / "recordings" / label / "take2.wav", 16000)
+    for place, lost in (("a", 0), ("a", 0), ("b", 2)):
+        data("folder", tmp_path / place / "recordings", out=tmp_path / "out", quiet=True)
+        printed = capsys.readouterr().out
+        assert (f"{lost} clips that an earlier data set of the same name had brought" in printed) == bool(lost)
 
 
 def test_a_manifest_of_its_own(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sourceprior.corpora.manifest import manifest
 from sourceprior.datasets import SPEECH, ClipBank, read_clip, read_manifest
 from sourceprior.errors import UserError
 
@@ -35,10 +36,51 @@ def test_a_folder_without_manifest_or_column_says_so(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("a.flac,sound,train,Bark,CC0-1.0,", "Line 3 .* gives '' as a clip's seconds"),
+        ("a.flac,sound,train,Bark,CC0-1.0,long", "gives 'long'"),
+        ("a.flac,sound,train,Bark,CC0-1.0,nan", "gives 'nan'"),
+        ("a.flac,sound,train", "Line 3 .* has no label"),
+        (",sound,train,Bark,CC0-1.0,1", "Line 3 .* has no path"),
+        ("a.flac,sound,train,Bärk,CC0-1.0,1", "not a table in UTF-8"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(row: str, says: str, tmp_path: Path) -> None:
+    table = f"path,kind,split,label,licence,seconds\nb.flac,sound,train,Bark,CC0-1.0,1\n{row}\n"
+    (tmp_path / "manifest.csv").write_text(table, encoding="latin-1")
+    with pytest.raises(UserError, match=says):
+        read_manifest(tmp_path, "train")
+    if "seconds" not in says and "gives" not in says:
+        with pytest.raises(UserError, match=says):
+            manifest(tmp_path)
+
+
+def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path: Path) -> None:
+    table = "path,kind,split,label,licence,seconds\nb.flac,sound,train,Bärk,CC0-1.0,1\n"
+    (tmp_path / "manifest.csv").write_text(table, encoding="utf-8-sig")
+    assert [clip.label for clip in read_manifest(tmp_path, "train")] == ["Bärk"]
+
+
 def test_utterances_of_a_speaker_are_joined(bank: ClipBank) -> None:
     speech = bank.groups[bank.labels.index(SPEECH)]
     assert len(speech) == 2
     assert (bank.length[speech] > 3.5 * 16000).all()
+
+
+def test_two_banks_joined_have_the_clips_of_both(bank: ClipBank) -> None:
+    clips = read_manifest(DATA, "test")
+    other = ClipBank(clips, ["rain", "siren", SPEECH])
+    both = bank.joined(other)
+    assert both.labels == ("Bark", "Saxophone", "rain", SPEECH, "siren")
+    assert both.seconds == bank.seconds + other.seconds
+    for part, first in ((bank, 0), (other, len(bank.label))):
+        for i in range(len(part.label)):
+            assert (both.clip(first + i) == part.clip(i)).all()
+            assert both.labels[int(both.label[first + i])] == part.labels[int(part.label[i])]
+    assert [len(group) for group in both.groups] == [2, 2, 4, 4, 0]
+    assert len(bank.groups[2]) == 2
 
 
 def test_rendering_without_augmentation_gives_the_clip_itself(bank: ClipBank) -> None:

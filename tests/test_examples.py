@@ -51,6 +51,34 @@ def test_a_speech_prior_sees_sounds_as_others_only(bank: ClipBank) -> None:
     assert set(examples.label.tolist()) == {0}
 
 
+@pytest.mark.parametrize("negatives", ["whole", "spliced"])
+def test_without_speech_the_other_classes_are_the_negatives(bank: ClipBank, negatives: str) -> None:
+    sounds = ClipBank([c for c in read_manifest(DATA, "train") if c.label != SPEECH], LABELS[1:4])
+    maker = ExampleMaker(sounds, LABELS[:4], negatives=negatives)
+    examples = maker.draw(48, 1)
+    assert examples.has_other[examples.label > 0].float().mean() > 0.2
+    # No sound is silence for "anything".
+    assert not examples.has_other[examples.label == 0].any()
+    assert torch.equal(examples.signal[examples.label == 0], examples.target[examples.label == 0])
+    own = torch.arange(3).repeat_interleave(200)
+    other = sounds.label[maker.elsewhere(own, torch.Generator().manual_seed(0))]
+    assert not (other == own).any()
+    assert {(int(a), int(b)) for a, b in zip(own, other, strict=True)} == {
+        (a, b) for a in range(3) for b in range(3) if a != b
+    }
+    assert torch.equal(maker.draw(4, 9).signal, maker.draw(4, 9).signal)
+
+
+def test_without_sounds_the_other_kinds_of_voice_are_the_negatives(bank: ClipBank) -> None:
+    clips = [c for c in read_manifest(DATA, "train") if c.label == SPEECH]
+    speakers = sorted({c.speaker for c in clips})
+    voiced = [replace(c, label="male_speech" if c.speaker == speakers[0] else "child_speech") for c in clips]
+    maker = ExampleMaker(ClipBank(voiced, ["child_speech", "male_speech"]), (SPEECH, "male_speech", "child_speech"))
+    examples = maker.draw(48, 0)
+    assert examples.has_other[examples.label > 0].any()
+    assert not examples.has_other[examples.label == 0].any()
+
+
 def test_levels_are_those_asked_for(bank: ClipBank) -> None:
     maker = ExampleMaker(bank, LABELS, negatives="none", seconds=4.0, augment=False)
     power = maker.draw(16, 0).signal.abs().square()

@@ -1,6 +1,7 @@
 """Supervised baselines: they learn from mixtures made on the fly, go on bit for bit, and separate."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from sourceprior.baselines.training import LIMIT_DB, Settings, Trainer, si_sdr_l
 from sourceprior.datasets import read_manifest
 from sourceprior.errors import UserError
 from sourceprior.metrics import best_permutation, si_sdr
-from sourceprior.mixtures import TASKS, draw, mix, render
+from sourceprior.mixtures import TASKS, Drawer, draw, mix, render
 
 DATA = Path(__file__).parent / "data"
 SMALL = {
@@ -137,6 +138,23 @@ def test_batches_are_mixtures_of_the_task(task, tmp_path):
     assert level.max() < -19.99
     assert torch.equal(batch, own.batch(0))
     assert not torch.equal(batch, own.batch(1))
+
+
+def test_a_broken_clip_is_left_out_and_counted(tmp_path):
+    shutil.copytree(DATA, tmp_path / "data")
+    broken = next(clip.path for clip in read_manifest(tmp_path / "data", "train") if clip.label == "rain")
+    broken.write_bytes(b"fLaC, but no more than that")
+    drawers = [Drawer("two_sounds", read_manifest(tmp_path / "data", "train"), tmp_path / "data") for _ in range(2)]
+    drawn = [drawers[0].spec(0, i) for i in range(8)]
+    assert list(drawers[0].bad.items()) == [(str(broken), "broken")]
+    assert broken.name not in str(drawn)
+    assert any(source.label == "rain" for spec in drawn for source in spec.sources)
+    # A mixture does not depend on whether the clip was found out before it: a resumed run draws the same.
+    assert [drawers[1].spec(0, i) for i in reversed(range(8))] == drawn[::-1]
+    for clip in read_manifest(tmp_path / "data", "train"):
+        clip.path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"broken: '.*' is broken"):
+        Drawer("two_sounds", read_manifest(tmp_path / "data", "train"), tmp_path / "data").spec(0, 0)
 
 
 def test_a_model_on_disk_separates_as_in_memory(tmp_path):

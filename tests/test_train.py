@@ -3,21 +3,25 @@
 import csv
 import json
 import shutil
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
 
 import processes_case as case
-from sourceprior import training
+from sourceprior import corpus, training
 from sourceprior.commands.train import train
 from sourceprior.corpus import Corpus, read_folder
 from sourceprior.datasets import ClipBank, read_manifest
 from sourceprior.errors import UserError
+from sourceprior.examples import ExampleMaker
+from sourceprior.licences import use_of_label
 from sourceprior.objectives import Noise, find_backbone, noise_loss, rows_of
+from sourceprior.packs import write_pack
 from sourceprior.priors import SourcePrior
 from sourceprior.rolling import Rolling
-from sourceprior.runs import start_from
+from sourceprior.runs import start_from, way_of_negatives
 from sourceprior.separation import separate
 from sourceprior.shards import INDEX, Shards, write_shards
 from sourceprior.training import Settings, Trainer
@@ -125,6 +129,88 @@ def test_a_folder_per_class_keeps_clips_for_validation(folder: Path, tmp_path: P
         read_folder(tmp_path / "nothing", "train")
 
 
+@pytest.fixture
+def small_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' clips in the place of the package's bank of other sources; what is "test" there is "valid" here."""
+    shutil.copytree(DATA, tmp_path / "bank")
+    table = (tmp_path / "bank" / "manifest.csv").read_text().replace(",test,", ",valid,")
+    (tmp_path / "bank" / "manifest.csv").write_text(table)
+    write_pack(tmp_path / "bank", tmp_path / "pack")
+    monkeypatch.setattr(corpus, "NEGATIVES", tmp_path / "pack")
+
+
+def some(folder: Path, out: Path, *labels: str) -> Path:
+    """The good clips of some classes of a folder."""
+    for label in labels:
+        shutil.copytree(folder / label, out / label, ignore=shutil.ignore_patterns("broken.wav", "empty.flac"))
+    return out
+
+
+@pytest.mark.parametrize(("label", "others"), [("speech", {"Bark", "Saxophone", "rain"}), ("rain", {"Bark", "speech"})])
+def test_one_source_alone_is_told_from_those_of_the_package(
+    label: str, others: set[str], folder: Path, tmp_path: Path, small_bank: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = some(folder, tmp_path / "data", label)
+    seen = []
+
+    class Watched(Trainer):
+        def __init__(self, settings: Settings, bank: ClipBank, *given) -> None:
+            seen.append((bank, ExampleMaker(bank, settings.labels, seconds=0.5).draw(24, 0).has_other))
+            super().__init__(settings, bank, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "Trainer", Watched)
+        prior = run(data, tmp_path / "run", sources="all", batch=2, steps=1, change=TINY)
+    ((bank, has_other),) = seen
+    assert others <= set(bank.labels)
+    assert has_other.any()
+    assert set(prior.labels) - {"anything"} == {label}
+    told = prior.config["training"]
+    assert "the package's bank of other sources" in told["data"]["negatives from"]
+    assert told["data"]["negatives from"] in capsys.readouterr().out
+    assert told["data"]["negatives from"] in prior.card
+    assert told["data"]["clips per licence"] == {"not stated": len(list((data / label).iterdir())) - 1}
+    assert set(told["data"]["negatives per licence"]) <= {"CC0-1.0", "CC-BY-4.0"}
+    assert told["data"]["negatives per licence"]
+    # What it is told from is there when it is looked how well, too.
+    assert any("on sounds" in name or "on speech" in name for name in told["figures"])
+
+
+def test_sounds_alone_are_told_from_one_another(folder: Path, tmp_path: Path) -> None:
+    assert Corpus(some(folder, tmp_path / "sounds", "Bark", "rain")).borrow() == []
+    known = ("Bark", "rain")
+    assert "the other classes of the data" in way_of_negatives(Settings(labels=known), known, 0)
+    assert way_of_negatives(Settings(labels=known), (*known, "speech"), 0) == "spliced, from the data"
+    assert way_of_negatives(Settings(labels=known, backbone="attention_unet"), known, 0) == "none"
+
+
+def test_what_a_prior_may_be_used_for_follows_from_all_that_went_into_it(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(DATA, tmp_path / "data")
+    table = (tmp_path / "data" / "manifest.csv").read_text()
+    (tmp_path / "data" / "manifest.csv").write_text(table.replace("CC-BY-4.0", "CC-BY-NC-4.0"))
+    first = run(tmp_path / "data", tmp_path / "a", licence="any", batch=2, steps=1, change=TINY)
+    # Speech is not among its sources, but they were told from it.
+    assert first.config["training"]["data"]["clips per licence"] == {"CC0-1.0": 6}
+    assert first.config["training"]["data"]["negatives per licence"] == {"CC-BY-NC-4.0": 4}
+    assert first.licence == "CC0-1.0 AND CC-BY-NC-4.0"
+    assert "no commercial use, as 4 of 10 clips forbid it" in first.card
+    assert "license: other\n" in first.card
+    assert f"soundfile {metadata.version('soundfile')}" in first.card
+    assert first.config["training"]["data"]["name"] == "data"
+    assert [row["used as"] for row in csv.DictReader(first.clips.splitlines())] == ["source"] * 6 + ["negative"] * 4
+    capsys.readouterr()
+    # Weights that began as these may be used no more freely.
+    data = some(folder, tmp_path / "own", "Bark", "rain")
+    second = run(data, tmp_path / "b", batch=2, steps=1, change=TINY, init=tmp_path / "a" / "prior")
+    assert second.licence == "CC0-1.0 AND CC-BY-NC-4.0 AND LicenseRef-not-stated"
+    assert second.config["training"]["init licences"] == {"CC0-1.0": 6, "CC-BY-NC-4.0": 4}
+    assert "no commercial use" in use_of_label(second.config, "rain")
+    assert "its clips are taken to be your own" in capsys.readouterr().out
+    assert "not stated (6), as a folder per class states none: taken to be" in second.card
+
+
 def test_fine_tuning_starts_labels_it_lacks_from_anything(tmp_path: Path) -> None:
     whole = run(DATA, tmp_path / "a", batch=2, steps=2, change=TINY)
     grown = start_from(tmp_path / "a" / "prior", ("anything", "robin", "Bark"), grow=True)
@@ -215,6 +301,8 @@ def test_shards_come_from_a_store_in_turns(shards: Path, tmp_path: Path) -> None
     prior = run(address, tmp_path, batch=2, steps=4, change=TINY, memory=SMALL_MEMORY)
     sounds = [clip for clip in read_manifest(DATA, "train") if clip.label != "speech"]
     assert prior.config["training"]["data"]["clips"] == len(sounds)
+    listed = [row["path"] for row in csv.DictReader(prior.clips.splitlines()) if row["used as"] == "source"]
+    assert listed == [clip.path.relative_to(DATA).as_posix() for clip in sounds]
 
 
 def test_a_shard_that_is_cut_short_is_counted(shards: Path, tmp_path: Path) -> None:

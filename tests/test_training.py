@@ -1,19 +1,22 @@
 """Training: it learns, it goes on bit for bit where it was stopped, and what it leaves behind is a prior."""
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from sourceprior import training
+from sourceprior.commands.train import train
 from sourceprior.datasets import SPEECH, ClipBank, read_manifest
 from sourceprior.errors import UserError
 from sourceprior.examples import NULL
 from sourceprior.priors import SourcePrior
 from sourceprior.runs import clip_table, describe, finish, labels_of, start_from
 from sourceprior.selectivity import denoising_snr, selectivity
-from sourceprior.training import LEVEL, Settings, Trainer, measure_spectra
+from sourceprior.training import LEVEL, Settings, Trainer, measure_spectra, write_checkpoint
 
 DATA = Path(__file__).parent / "data"
 LABELS = (NULL, "Bark", "Saxophone", "rain", SPEECH)
@@ -45,6 +48,41 @@ def test_killed_and_resumed_is_bit_for_bit_the_undisturbed_run(bank: ClipBank, t
         assert torch.equal(a, b)
     for a, b in zip(whole.averaged().parameters(), rest.averaged().parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_damaged_checkpoint_is_left_for_the_best_one_or_named(
+    bank: ClipBank, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = trained(bank, tmp_path, 1)
+    trainer.save("best.pt")
+    whole = (tmp_path / "last.pt").read_bytes()
+    for torn in (b"", whole[: len(whole) // 2], b"no checkpoint at all"):
+        (tmp_path / "last.pt").write_bytes(torn)
+        again = Trainer(SMALL, bank, tmp_path)
+        assert again.resume()
+        assert again.step == 1
+        assert "last.pt' is damaged: going on from" in capsys.readouterr().out
+    (tmp_path / "best.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"last\.pt' is damaged: delete it to begin anew"):
+        Trainer(SMALL, bank, tmp_path).resume()
+    (tmp_path / "last.pt").write_bytes(whole)
+    assert Trainer(SMALL, bank, tmp_path).resume()
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch) -> None:
+    done: list[str] = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, name=name, real=real: (done.append(name), real(*given)))
+    write_checkpoint({"step": 1}, tmp_path / "last.pt")
+    assert done == ["fsync", "replace"]
+    assert torch.load(tmp_path / "last.pt", weights_only=True) == {"step": 1}
+
+
+def test_without_tensorboard_nothing_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'sourceprior\[train\]'"):
+        train("nowhere", tmp_path)
 
 
 def test_it_learns(bank: ClipBank, tmp_path: Path) -> None:
@@ -115,6 +153,16 @@ def test_selectivity_reports_every_case_and_knows_a_wiener_filter(bank: ClipBank
     }  # fmt: skip
     for name in ("speech/own", "sounds/own"):
         assert figures[f"{name} @1"] > figures[f"{name} @5"] > -1
+
+
+def test_selectivity_leaves_out_what_there_are_no_clips_of(bank: ClipBank, tmp_path: Path) -> None:
+    trainer = Trainer(SMALL, bank, tmp_path)
+    for split, wanted in (((SPEECH,), {"speech/own"}), (("Bark", "rain"), {"sounds/own", "sounds/wrong label"})):
+        clips = [clip for clip in read_manifest(DATA, "test") if clip.label in split]
+        # The labels of the train split, of which the valid split lacks some.
+        figures = selectivity(trainer.averaged().eval(), LABELS, ClipBank(clips, LABELS[1:]), count=2, seconds=0.5)
+        assert {name.split(" @")[0] for name in figures} - {"speech/on sounds", "sounds/null label"} == wanted
+        assert ("speech/on sounds" in figures) is False
 
 
 def test_denoising_snr_of_a_known_error() -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sourceprior.cards import licence_of_all, with_learned
+from sourceprior.cards import with_learned
 from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.errors import UserError, alternatives, nearest
 from sourceprior.labels import folded
+from sourceprior.licences import licence_of_all
 from sourceprior.networks.adapted import AdaptedNetwork, LearnedClass
 from sourceprior.priors import SourcePrior
 

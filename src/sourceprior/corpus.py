@@ -1,8 +1,9 @@
-"""A training set whatever its form: a manifest, a pack, shards, or simply a folder per class.
+"""A training set whatever its form: a manifest, a pack, shards, VCTK or FSDKaggle2018, or simply a folder per class.
 
 manifest   manifest.csv lists the clips
 pack       one Ogg Opus file per split (`packs`)
 shards     tar files, here or in an object store (`shards`)
+layout     VCTK or FSDKaggle2018 as it was downloaded (`corpora.layouts`)
 folder     robin/*.wav, pump/*.wav: the folder's name is the label, "speech" is speech; with or without folders
            train, valid and test around them. Without, a tenth of each class's clips is for validation
 """
@@ -15,32 +16,51 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import soundfile
+import numpy as np
 import torch
 
-from sourceprior.datasets import SPEECH, Clip, ClipBank, read_clip
+from sourceprior.corpora.layouts import layout_of, layout_reader, read_layout, seconds_of
+from sourceprior.corpora.splits import is_split
+from sourceprior.datasets import SPEECH, SPOKEN, Clip, ClipBank
 from sourceprior.errors import UserError
+from sourceprior.labels import folded
+from sourceprior.learning import NEGATIVES
+from sourceprior.licences import NOT_STATED
 from sourceprior.many import ENDINGS
-from sourceprior.packs import is_pack, read_clips, reader
+from sourceprior.packs import is_own, is_pack, read_clips, reader
 from sourceprior.rolling import Rolling
 from sourceprior.shards import Shards, Tally, counted, is_shards
 
-SPLITS = ("train", "valid", "test")
-NOT_STATED = "not stated"
-"""Licence of the clips of a folder, which names none."""
 FEWEST = 4
 """Clips of a class from which one is left for validation."""
 
 
+def is_listed(root: str | Path) -> bool:
+    """Whether a folder is a pack or has a manifest."""
+    return is_pack(root) or (Path(root) / "manifest.csv").is_file()
+
+
+def is_plain(root: str | Path) -> bool:
+    """Whether a folder is read as a folder per class, which names no licence: its clips are taken to be one's own."""
+    return not is_listed(root) and layout_of(root) is None
+
+
 def clips_of(root: str | Path, split: str, licence: str = "commercial") -> list[Clip]:
-    """Clips of a split of a manifest, a pack or a folder per class; none for a split that a folder lacks.
+    """Clips of a split of a manifest, a pack, a layout or a folder per class; none for a split that a folder lacks.
+
+    Those of a folder per class are there whatever ``licence`` asks for.
 
     Raises:
         UserError: there is nothing of these, or no clip is left.
     """
-    if is_pack(root) or (Path(root) / "manifest.csv").is_file():
+    if is_listed(root):
         return read_clips(root, split, licence)
-    return read_folder(root, split)
+    return read_folder(root, split) if is_plain(root) else read_layout(root, split, licence)
+
+
+def reader_of(root: str | Path, split: str) -> Callable[[Path, int], np.ndarray]:
+    """What reads the clips of `clips_of`: (path, Hz) -> mono int16 samples (N,)."""
+    return reader(root, split) if is_listed(root) else layout_reader(root)
 
 
 def read_folder(root: str | Path, split: str) -> list[Clip]:
@@ -48,7 +68,7 @@ def read_folder(root: str | Path, split: str) -> list[Clip]:
     base = Path(root)
     if not base.is_dir():
         raise UserError(f"There is no folder '{root}': name the data by --data.")
-    divided = (base / "train").is_dir()
+    divided = is_split(base / "train")
     top = base / split if divided else base
     classes = sorted(folder for folder in top.iterdir() if folder.is_dir()) if top.is_dir() else []
     clips, heard = [], False
@@ -57,7 +77,7 @@ def read_folder(root: str | Path, split: str) -> list[Clip]:
         heard |= bool(files)
         if not divided:
             files = _share(files, base, split)
-        clips += [Clip(file, split, _label(folder.name), "", NOT_STATED, _seconds(file)) for file in files]
+        clips += [Clip(file, split, _label(folder.name), "", NOT_STATED, seconds_of(file)) for file in files]
     if not heard and split == "train":
         raise UserError(
             f"'{root}' is no training set: it needs a manifest.csv, or a folder of sound files for each class."
@@ -74,14 +94,6 @@ def _share(files: Sequence[Path], base: Path, split: str) -> list[Path]:
     order = sorted(files, key=lambda file: hashlib.sha256(file.relative_to(base).as_posix().encode()).digest())
     held = max(1, round(len(files) / 10)) if len(files) >= FEWEST else 0
     return {"train": order[held:], "valid": order[:held]}.get(split, [])
-
-
-def _seconds(file: Path) -> float:
-    """Length by the header; 0 for a broken file, which is found out when it is read."""
-    try:
-        return round(soundfile.info(file).duration, 3)
-    except (soundfile.SoundFileError, OSError):
-        return 0.0
 
 
 class Corpus:
@@ -106,9 +118,18 @@ class Corpus:
         self.sample_rate = sample_rate
         self.shards = Shards(root, licence) if is_shards(root) else None
         self.lists: dict[str, list[Clip]] = {}
+        self.lent: dict[str, list[Clip]] = {}
+        self.lent_banks: dict[str, ClipBank] = {}
+
+    @property
+    def own(self) -> bool:
+        """Whether the clips come from a folder per class, which states no licence, and are taken to be the user's."""
+        if self.shards:
+            return bool(self.shards.index.get("own"))
+        return is_own(self.root) if is_pack(self.root) else is_plain(self.root)
 
     def clips(self, split: str) -> list[Clip]:
-        """The clips of a split; shards only know how many there are."""
+        """The clips of a split of a folder; not for shards."""
         if split not in self.lists:
             self.lists[split] = self.change(clips_of(self.root, split, self.licence))
         return self.lists[split]
@@ -117,9 +138,38 @@ class Corpus:
         """Clips and seconds per label and licence."""
         return self.shards.tally(split) if self.shards else counted(self.clips(split))
 
+    def table(self, split: str) -> Sequence[Clip | Tally]:
+        """The clips of a split; the tally where shards do not list them."""
+        return (self.shards.clips(split) or self.tally(split)) if self.shards else self.clips(split)
+
     def labels(self) -> list[str]:
         """Labels of the clips to train on."""
         return sorted({row.label for row in self.tally("train")})
+
+    def borrow(self) -> list[Clip]:
+        """Put clips of the package's bank beside those of the data where it has but one source; those of "train".
+
+        A source is known by what it is not: for speech alone these are sounds, for one class of sound all others.
+        """
+        known = self.labels()
+        sounds = [label for label in known if label not in SPOKEN]
+        if sounds and len(known) > 1:
+            return []
+        own = {folded(label) for label in sounds or SPOKEN}
+        for split in ("train", "valid"):
+            self.lent[split] = [clip for clip in read_clips(NEGATIVES, split, "any") if folded(clip.label) not in own]
+        return self.lent["train"]
+
+    def _with_lent(self, bank: ClipBank, split: str) -> ClipBank:
+        """A bank of the data and, after it, of the clips that were borrowed."""
+        if split not in self.lent:
+            return bank
+        if split not in self.lent_banks:
+            clips = self.lent[split]
+            labels = sorted({clip.label for clip in clips})
+            read = reader(NEGATIVES, split)
+            self.lent_banks[split] = ClipBank(clips, labels, self.sample_rate, read=read).to(self.device)
+        return bank.joined(self.lent_banks[split])
 
     def bank(self, labels: Sequence[str], memory: float, batch_seconds: float, seed: int = 0) -> ClipBank | Rolling:
         """The clips to train on: all of them where they fit into memory, else some at a time.
@@ -147,7 +197,7 @@ class Corpus:
             return load(pieces)
         # A pack is decoded as a whole.
         if total <= limit or is_pack(self.root):
-            return self._listed(self.clips("train"), labels, reader(self.root, "train"))
+            return self._listed(self.clips("train"), labels, "train")
         return Rolling(pieces, seconds, load, limit, batch_seconds, seed)
 
     def valid(self, labels: Sequence[str], memory: float) -> ClipBank | None:
@@ -177,14 +227,16 @@ class Corpus:
         if total > limit:
             step = -(-total // limit)
             clips = clips[:: int(step)]
-        return self._listed(clips, labels, reader(self.root, "valid"))
+        return self._listed(clips, labels, "valid")
 
-    def _listed(self, clips: Sequence[Clip], labels: Sequence[str], read: Callable) -> ClipBank:
-        return ClipBank(clips, labels, self.sample_rate, read=read).to(self.device)
+    def _listed(self, clips: Sequence[Clip], labels: Sequence[str], split: str) -> ClipBank:
+        bank = ClipBank(clips, labels, self.sample_rate, read=reader_of(self.root, split)).to(self.device)
+        return self._with_lent(bank, split)
 
     def _speakers(self, labels: Sequence[str], pieces: Sequence[Sequence[Clip]]) -> ClipBank:
-        return self._listed([clip for piece in pieces for clip in piece], labels, read_clip)
+        return self._listed([clip for piece in pieces for clip in piece], labels, "train")
 
     def _shards(self, split: str, labels: Sequence[str], names: Sequence[str]) -> ClipBank:
         assert self.shards is not None
-        return self.shards.bank(names, split, labels, self.sample_rate, self.change).to(self.device)
+        bank = self.shards.bank(names, split, labels, self.sample_rate, self.change).to(self.device)
+        return self._with_lent(bank, split)

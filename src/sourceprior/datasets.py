@@ -7,8 +7,10 @@ a laptop and on a GPU, where a pool of workers decoding files could not keep up.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sourceprior.errors import UserError
+from sourceprior.licences import commercial
 
 SPEECH = "speech"
 VOICES = ("male_speech", "female_speech", "child_speech")
@@ -28,7 +31,6 @@ CHILD = 13
 """Years below which a speaker counts as a child: a voice has not broken yet."""
 VOICE_GROUP = "voice_"
 """How labels of voices that sound alike begin, see `timbre`."""
-NON_COMMERCIAL = ("CC-BY-NC", "freeware")
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Clip:
 
     @property
     def commercial(self) -> bool:
-        """Whether the licence allows commercial use (CC0, CC-BY, MIT, public domain)."""
-        return not self.licence.startswith(NON_COMMERCIAL)
+        """Whether the licence allows commercial use, see `licences.commercial`."""
+        return commercial(self.licence)
 
 
 def read_manifest(root: str | Path, split: str | None = None, licence: str = "commercial") -> list[Clip]:
@@ -67,23 +69,52 @@ def read_manifest(root: str | Path, split: str | None = None, licence: str = "co
     if not file.is_file():
         raise UserError(f"There is no manifest.csv in '{root}': point --data at a folder that holds one.")
     clips = []
-    with file.open(newline="") as rows:
-        reader = csv.DictReader(rows)
-        missing = {"path", "kind", "split", "label", "licence", "seconds"} - set(reader.fieldnames or ())
-        if missing:
-            raise UserError(f"'{file}' lacks the column{'s' * (len(missing) > 1)} {', '.join(sorted(missing))}.")
-        for row in reader:
-            label = SPEECH if row["kind"] == SPEECH else row["label"]
-            speaker = row.get("speaker") or ""
-            clip = Clip(
-                Path(root) / row["path"], row["split"], label, speaker, row["licence"], float(row["seconds"]),
-                voice_of(row) if label == SPEECH else "",
-            )  # fmt: skip
-            if (split is None or clip.split == split) and (licence == "any" or clip.commercial):
-                clips.append(clip)
+    for number, row in read_rows(file, ("path", "kind", "split", "label", "licence", "seconds")):
+        label = SPEECH if row["kind"] == SPEECH else row["label"]
+        clip = Clip(
+            Path(root) / row["path"], row["split"], label, row.get("speaker") or "", row["licence"],
+            _seconds(row["seconds"], file, number), voice_of(row) if label == SPEECH else "",
+        )  # fmt: skip
+        if (split is None or clip.split == split) and (licence == "any" or clip.commercial):
+            clips.append(clip)
     if not clips:
         raise UserError(f"'{file}' lists no clip for split '{split}' with licence '{licence}'.")
     return sorted(clips, key=lambda clip: clip.path)
+
+
+def read_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a manifest with the numbers of their lines; every one has these columns, and a path.
+
+    A sound has a label, too.
+
+    Raises:
+        UserError: it is no text, lacks a column, or a row is incomplete; the message names the line.
+    """
+    # Spreadsheets begin what they save as UTF-8 with a mark, which would be a part of the first column's name.
+    with file.open(newline="", encoding="utf-8-sig") as rows:
+        reader = csv.DictReader(rows)
+        try:
+            missing = set(columns) - set(reader.fieldnames or ())
+            if missing:
+                raise UserError(f"'{file}' lacks the column{'s' * (len(missing) > 1)} {', '.join(sorted(missing))}.")
+            for row in reader:
+                needed = ("path", *(("label",) if row["kind"] != SPEECH else ()))
+                for name in columns:
+                    if row[name] is None or (name in needed and not row[name].strip()):
+                        raise UserError(f"Line {reader.line_num} of '{file}' has no {name}: complete or remove it.")
+                yield reader.line_num, row
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"'{file}' is not a table in UTF-8 with commas: save it as CSV again.") from error
+
+
+def _seconds(text: str, file: Path, line: int) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise UserError(f"Line {line} of '{file}' gives '{text}' as a clip's seconds: write a number there.")
+    return seconds
 
 
 def voice_of(row: Mapping[str, str]) -> str:
@@ -209,6 +240,20 @@ class ClipBank:
     def clip(self, i: int) -> np.ndarray:
         """Samples of one clip, int16."""
         return self.wave[int(self.start[i]) : int(self.start[i] + self.length[i])].cpu().numpy()
+
+    def joined(self, other: ClipBank) -> ClipBank:
+        """The clips of this bank and, after them, those of another one on the same device, which has no voices."""
+        made = copy(self)
+        made.labels = (*self.labels, *(label for label in other.labels if label not in self.labels))
+        place = torch.tensor([made.labels.index(label) for label in other.labels], device=self.label.device)
+        made.bad, made.seconds = self.bad | other.bad, self.seconds + other.seconds
+        made.wave = torch.cat([self.wave, other.wave])
+        made.start = torch.cat([self.start, other.start + len(self.wave)])
+        made.length = torch.cat([self.length, other.length])
+        made.label = torch.cat([self.label, place[other.label]])
+        made.voice = torch.cat([self.voice, torch.full_like(other.label, -1)])
+        made.groups = [torch.nonzero(made.label == i).flatten() for i in range(len(made.labels))]
+        return made
 
     def to(self, device: torch.device | str) -> ClipBank:
         """Move the audio and its index to a device."""

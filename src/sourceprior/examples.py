@@ -100,6 +100,12 @@ class ExampleMaker:
         self.own = own.cpu()
         self.sounds = bank.weights(sounds).cpu() if bool((~self.spoken[bank.label]).any()) else None
         self.speech = bank.weights([SPEECH]).cpu() if bool(self.spoken[bank.label].any()) else None
+        if self.sounds is not None:
+            # Of each class: its share of the sounds, and where its clips are among the members of all classes.
+            self.share = torch.zeros(len(bank.labels), dtype=torch.float64)
+            self.share.index_add_(0, bank.label.cpu(), self.sounds)
+            self.size = torch.tensor([len(group) for group in bank.groups])
+            self.members = torch.cat(bank.groups).cpu()
 
     def draw(self, count: int, seed: int) -> Examples:
         """``count`` examples; ``seed`` is the number of the batch."""
@@ -115,28 +121,57 @@ class ExampleMaker:
         label = torch.where(dropped, wider, torch.where(grouped, self.group_row[clips], label))
         # Another playback rate or colour would be the voice of another group.
         own = self.spectrum(clips, g, torch.where(grouped, 0.3, 1.0))
-        if self.negatives == "none" or self.sounds is None or self.speech is None:
+        if self.negatives == "none":
             return Examples(own, own, label, torch.zeros(count, dtype=torch.bool, device=device))
 
-        other = torch.multinomial(self.sounds, count, replacement=True, generator=g).to(device)
-        speech = torch.multinomial(self.speech, count, replacement=True, generator=g).to(device)
-        chance, is_wide = torch.rand(count, generator=g).to(device), label == wider
-        # "Anything" denies speech only, and a class is no negative of itself.
-        for_sounds = (chance < self.speech_among_others) | is_wide | (self.bank.label[other] == index)
-        # "Speech" denies sounds only; a kind of voice the other kinds as well, a group of voices the other groups.
-        differs = torch.where(
-            grouped, self.bank.voice[speech] != self.bank.voice[clips], self.bank.label[speech] != index
-        )
-        for_voices = (chance < self.voice_among_others) & ~is_wide & differs
-        use_speech = torch.where(self.spoken[index], for_voices, for_sounds)
-        rest = self.spectrum(torch.where(use_speech, speech, other), g)
+        other, there = self.others(clips, label == wider, grouped, g)
+        rest = self.spectrum(other, g)
         if self.negatives == "whole":
             mask = (torch.rand(count, generator=g) < 0.65).float()[:, None, None].expand(-1, BINS, own.shape[-1])
         else:
             mask = patchwork(count, own.shape[-1], g)
-        mask = mask.to(device)
+        mask = torch.where(there[:, None, None], mask.to(device), 1.0)
         target = mask * own
         return Examples(target + (1 - mask) * rest, target, label, mask.amin((1, 2)) < 0.5)
+
+    def others(self, clips: Tensor, is_wide: Tensor, grouped: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Clips (B,) of sources that the labels of others deny, and (B,) whether there is such a source at all.
+
+        Args:
+            clips: the own ones.
+            is_wide: which are labelled "anything" or "speech".
+            grouped: which are labelled with a group of voices.
+        """
+        count, device, index = len(clips), self.bank.wave.device, self.bank.label[clips]
+        if self.speech is None:
+            # Of the sounds "anything" denies none, and a class all others.
+            several = int((self.share > 0).sum()) > 1
+            return (self.elsewhere(index, g), ~is_wide) if several else (clips, torch.zeros_like(is_wide))
+        other = None
+        if self.sounds is not None:
+            other = torch.multinomial(self.sounds, count, replacement=True, generator=g).to(device)
+        speech = torch.multinomial(self.speech, count, replacement=True, generator=g).to(device)
+        chance = torch.rand(count, generator=g).to(device)
+        # "Speech" denies sounds only; a kind of voice the other kinds as well, a group of voices the other groups.
+        differs = torch.where(
+            grouped, self.bank.voice[speech] != self.bank.voice[clips], self.bank.label[speech] != index
+        )
+        if other is None:
+            return speech, ~is_wide & differs
+        # "Anything" denies speech only, and a class is no negative of itself.
+        for_sounds = (chance < self.speech_among_others) | is_wide | (self.bank.label[other] == index)
+        for_voices = (chance < self.voice_among_others) & ~is_wide & differs
+        use_speech = torch.where(self.spoken[index], for_voices, for_sounds)
+        return torch.where(use_speech, speech, other), torch.ones_like(is_wide)
+
+    def elsewhere(self, index: Tensor, g: torch.Generator) -> Tensor:
+        """Sounds (B,) of other classes than those of ``index`` (B,), drawn by class first, as sounds are."""
+        chance = self.share.repeat(len(index), 1)
+        chance[torch.arange(len(index)), index.cpu()] = 0
+        label = torch.multinomial(chance, 1, generator=g)[:, 0]
+        place = (torch.rand(len(index), generator=g, dtype=torch.float64) * self.size[label]).long()
+        first = self.size.cumsum(0) - self.size
+        return self.members[first[label] + place].to(self.bank.wave.device)
 
     def choose(self, count: int, g: torch.Generator) -> Tensor:
         """Clips (B,) of the prior's own labels, on the bank's device."""

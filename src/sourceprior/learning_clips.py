@@ -16,10 +16,10 @@ import numpy as np
 import soundfile
 
 from sourceprior import audio
-from sourceprior.cards import NOT_STATED
 from sourceprior.errors import UserError
 from sourceprior.fullband import downmix
 from sourceprior.learning import Piece
+from sourceprior.licences import NOT_STATED
 
 SHORTEST = 0.1
 """Seconds of sound a clip must have."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sourceprior.datasets import SPEECH, Clip, read_clip, read_manifest
+from sourceprior.datasets import SPEECH, BadClip, Clip, read_clip, read_manifest
 from sourceprior.errors import UserError, alternatives
 
 TASKS = {
@@ -142,6 +142,8 @@ def draw(
 class Drawer:
     """Draws the mixtures of one task, as lists or, for training, as signals; arguments as for `draw`.
 
+    A mixture with a clip that cannot be read is drawn again. `bad` has path and reason of such clips.
+
     Raises:
         UserError: an unknown task or option, or too few classes or speakers.
     """
@@ -167,6 +169,7 @@ class Drawer:
         self.task, self.sample_rate, self.level_of, self.speech_as = task, sample_rate, level_of, speech_as
         self.samples = round(seconds * sample_rate)
         self.shop = _Shop(clips, Path(root), labels, sample_rate)
+        self.bad = self.shop.bad
         speakers, sounds = TASKS[task]
         if len(self.shop.speakers) < speakers or len(self.shop.sounds) < sounds:
             raise UserError(
@@ -193,18 +196,23 @@ class Drawer:
         shop, (speakers, sounds) = self.shop, TASKS[self.task]
         voice = _speech if self.speech_as == "joined" else _sound
         for _ in range(_TRIES):
-            drawn = [
-                (SPEECH, voice(shop, shop.speakers[name], self.samples, rng))
-                for name in _some(shop.speakers, speakers, rng)
-            ]
-            drawn += [
-                (label, _sound(shop, shop.sounds[label], self.samples, rng))
-                for label in _some(shop.sounds, sounds, rng)
-            ]
+            try:
+                drawn = [
+                    (SPEECH, voice(shop, shop.speakers[name], self.samples, rng))
+                    for name in _some(shop.speakers, speakers, rng)
+                ]
+                drawn += [
+                    (label, _sound(shop, shop.sounds[label], self.samples, rng))
+                    for label in _some(shop.sounds, sounds, rng)
+                ]
+            except BadClip:
+                # Drawn again, not taken off the list: a mixture must not depend on those before it.
+                continue
             waves = [wave for _, (_, wave) in drawn]
             if all(wave.any() for wave in waves) and _overlapping(waves):
                 return [(_levelled(label, pieces, wave, self.level_of, rng), wave) for label, (pieces, wave) in drawn]
-        raise UserError("No overlapping sources were found: the clips are too short or silent.")
+        reason = f": '{next(iter(shop.bad))}' is {next(iter(shop.bad.values()))}" if shop.bad else ""
+        raise UserError(f"No overlapping sources were found: the clips are too short, silent or broken{reason}.")
 
 
 def render(spec: MixtureSpec, root: str | Path) -> NDArray[np.float32]:
@@ -275,10 +283,18 @@ class _Shop:
             elif labels is None or clip.label in labels:
                 self.sounds.setdefault(clip.label, []).append(clip)
         self._waves: dict[Path, NDArray[np.int16]] = {}
+        self.bad: dict[str, str] = {}
 
     def wave(self, clip: Clip) -> NDArray[np.int16]:
+        """A clip's samples. Raises BadClip, and remembers why."""
+        if str(clip.path) in self.bad:
+            raise BadClip(clip.path, self.bad[str(clip.path)])
         if clip.path not in self._waves:
-            self._waves[clip.path] = read_clip(clip.path, self.sample_rate)
+            try:
+                self._waves[clip.path] = read_clip(clip.path, self.sample_rate)
+            except BadClip as error:
+                self.bad[str(clip.path)] = error.reason
+                raise
         return self._waves[clip.path]
 
     def piece(self, clip: Clip, start: int, stop: int, at: int) -> Piece:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from sourceprior.datasets import SPEECH, Clip, read_clip, read_manifest
+from sourceprior.datasets import SPEECH, BadClip, Clip, read_clip, read_manifest
 from sourceprior.errors import UserError
 
 INDEX = "pack.json"
@@ -34,58 +34,75 @@ def write_pack(
     kbps: float = 24.0,
     sample_rate: int = 16000,
     progress: Callable[[int, int], None] | None = None,
-) -> int:
-    """Pack splits of ``root/manifest.csv`` into ``folder``; the size of the pack in bytes.
+) -> list[str]:
+    """Pack splits of a data folder into ``folder``; returns the paths of clips that cannot be read, left out.
 
     Args:
+        root: a folder with a manifest, a folder per class, or a data set as it was downloaded (`corpus`).
         licence: "commercial" or "any", as for `read_manifest`.
         kbps: aimed-at bit rate in kbit/s, 6 to 256; files come out some 3 % above it.
         sample_rate: Hz; one of the rates Opus knows: 8000, 12000, 16000, 24000, 48000.
         progress: called with (clips written, clips).
 
     Raises:
-        UserError: the bit rate is out of range, or there is no manifest or no clip of a split.
+        UserError: the bit rate is out of range, or there is no clip of a split that can be read.
     """
+    from sourceprior.corpus import clips_of, is_plain, reader_of
+
+    if is_pack(root):
+        raise UserError(f"'{root}' is a pack already: copy it as it is.")
     if not 6 <= kbps <= 256:
         raise UserError(f"--kbps is between 6 and 256, not {kbps:g}.")
-    clips = {split: read_manifest(root, split, licence) for split in splits}
+    clips = {split: clips_of(root, split, licence) for split in splits}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # A pack has its index last: one that was interrupted is none.
     (folder / INDEX).unlink(missing_ok=True)
     total, done = sum(map(len, clips.values())), 0
     index: dict[str, Any] = {"format": 1, "sample_rate": sample_rate, "kbps": kbps, "licence": licence}
-    index |= {"columns": COLUMNS, "splits": {}}
+    index |= {"columns": COLUMNS, "own": is_plain(root), "splits": {}}
+    bad: list[str] = []
     gap = np.zeros(round(GAP * sample_rate), np.int16)
     for split, chosen in clips.items():
-        rows, start = [], 0
+        rows, start, read = [], 0, reader_of(root, split)
         # libsndfile turns its compression level 0 ... 1 into 256 ... 6 kbit/s per channel.
         with soundfile.SoundFile(
             folder / f"{split}.opus", "w", sample_rate, 1, "OPUS", format="OGG", compression_level=1 - (kbps - 6) / 250
         ) as file:
             for clip in chosen:
-                wave = read_clip(clip.path, sample_rate)
+                done += 1
+                if progress:
+                    progress(done, total)
+                try:
+                    wave = read(clip.path, sample_rate)
+                except BadClip:
+                    bad.append(str(clip.path))
+                    continue
                 file.write(wave)
                 file.write(gap)
                 path = clip.path.relative_to(root).as_posix()
                 kind = SPEECH if clip.label == SPEECH else "sound"
                 rows.append((path, kind, start, len(wave), *(getattr(clip, name) for name in FIELDS)))
                 start += len(wave) + len(gap)
-                done += 1
-                if progress:
-                    progress(done, total)
+        if not rows:
+            raise UserError(f"'{root}' has no clip for split '{split}' with licence '{licence}' that can be read.")
         index["splits"][split] = {"file": f"{split}.opus", "samples": start, "clips": rows}
     # Most licences ask for the names of the authors wherever the audio goes.
     for name in ("ATTRIBUTION.md", "CREDITS.md"):
         if (Path(root) / name).is_file():
             shutil.copyfile(Path(root) / name, folder / name)
     (folder / INDEX).write_text(json.dumps(index, separators=(",", ":")) + "\n")
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return bad
 
 
 def is_pack(root: str | Path) -> bool:
     """Whether a data folder is a pack, told by its index."""
     return (Path(root) / INDEX).is_file()
+
+
+def is_own(root: str | Path) -> bool:
+    """Whether a pack was made of a folder per class, which names no licence: whoever packed it did so as their own."""
+    return bool(_index(root).get("own"))
 
 
 def read_clips(root: str | Path, split: str, licence: str = "commercial") -> list[Clip]:
@@ -98,11 +115,11 @@ def read_clips(root: str | Path, split: str, licence: str = "commercial") -> lis
     """
     if not is_pack(root):
         return read_manifest(root, split, licence)
-    clips = []
+    clips, own = [], is_own(root)
     for row in _split(root, split)["clips"]:
         known = {name: row[name] for name in FIELDS if name in row}
         clip = Clip(path=Path(root) / row["path"], split=split, **known)
-        if licence == "any" or clip.commercial:
+        if licence == "any" or clip.commercial or own:
             clips.append(clip)
     if not clips:
         raise UserError(f"The pack '{root}' holds no clip for split '{split}' with licence '{licence}'.")
@@ -139,16 +156,25 @@ def reader(root: str | Path, split: str) -> Callable[[Path, int], np.ndarray]:
     return read
 
 
-def _split(root: str | Path, split: str) -> dict[str, Any]:
-    """The index of one split, its clips as dictionaries; raises UserError."""
+def _index(root: str | Path) -> dict[str, Any]:
+    """The index of a pack; raises UserError."""
     file = Path(root) / INDEX
     try:
         index = json.loads(file.read_text())
         if index["format"] != 1:
             raise UserError(f"'{file}' was written by another version of sourceprior: pack again.")
+        return index
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(f"'{file}' is not the index of a pack: pack again.") from error
+
+
+def _split(root: str | Path, split: str) -> dict[str, Any]:
+    """The index of one split, its clips as dictionaries; raises UserError."""
+    index = _index(root)
+    try:
         splits, columns = index["splits"], index["columns"]
         if split not in splits:
             raise UserError(f"The pack '{root}' holds no split '{split}', only {', '.join(splits)}.")
         return splits[split] | {"clips": [dict(zip(columns, row, strict=True)) for row in splits[split]["clips"]]}
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"'{file}' is not the index of a pack: pack again.") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"'{Path(root) / INDEX}' is not the index of a pack: pack again.") from error

@@ -6,9 +6,11 @@ import csv
 import io
 import math
 import os
+import platform
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,12 @@ from sourceprior.cards import card
 from sourceprior.datasets import SPEECH, SPOKEN, VOICE_GROUP, VOICES, Clip
 from sourceprior.errors import UserError
 from sourceprior.examples import NULL
-from sourceprior.priors import SourcePrior, build
-from sourceprior.shards import Tally
-from sourceprior.training import LEVEL, Trainer
+from sourceprior.licences import licence_of_weights, licences_of
+from sourceprior.objectives import predicts_noise
+from sourceprior.priors import BUNDLED, SourcePrior, build
+from sourceprior.shards import Tally, is_address
+from sourceprior.training import LEVEL, Settings, Trainer
+from sourceprior.version import __version__
 
 
 def labels_of(sources: str, known: Sequence[str], groups: Sequence[str] = ()) -> tuple[str, ...]:
@@ -76,9 +81,19 @@ def is_voice(label: str) -> bool:
     return label in VOICES or label.startswith(VOICE_GROUP)
 
 
+def inherited(folder: Path) -> tuple[str, dict[str, int]]:
+    """What the licence of a prior that a run starts from passes on: its own, and clips per licence."""
+    prior = SourcePrior.from_pretrained(folder)
+    # A prior that does not tell of its clips counts as one, under the licence of its weights.
+    return prior.licence, licences_of(prior.config) or {prior.licence: 1}
+
+
 def ancestry(folder: Path) -> str:
     """One line on how the prior that a run started from was trained."""
-    training = SourcePrior.from_pretrained(folder).config["training"]
+    prior = SourcePrior.from_pretrained(folder)
+    if "training" not in prior.config:
+        return f"the prior {prior.name}, which does not say how it was trained"
+    training = prior.config["training"]
     before = f", itself from {training['init']}" if training["init"] else ""
     return (
         f"a prior of {training['data']['sources']} sources, {training['steps']} steps of {training['batch']} examples, "
@@ -110,20 +125,34 @@ def pick(prior: SourcePrior, labels: Sequence[str], grow: bool = False) -> Any:
     return denoiser.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def describe(data: str | Path, licence: str, clips: Sequence[Clip | Tally], sources: str) -> dict[str, Any]:
-    """What the prior's card says of its data: hours and clips per licence, of its own sources.
+def describe(
+    data: str | Path, licence: str, clips: Sequence[Clip | Tally], sources: str, negatives: Sequence[Clip | Tally] = ()
+) -> dict[str, Any]:
+    """What the prior's card says of its data: hours and clips per licence, of its own sources and of the others.
 
-    ``clips`` may be a tally: clips of one label and licence, counted.
+    Clips may be a tally: clips of one label and licence, counted.
+
+    Args:
+        data: folder or address of the data, of which the last name is told.
+        licence: the filter that was asked for.
+        negatives: clips that are shown as other sources.
     """
     own = own_clips(clips, sources)
-    count = Counter[str]()
-    for clip in own:
-        count[clip.licence] += clip.clips
+    count = per_licence(own)
     return {
-        "sources": sources, "licence filter": licence, "clips": count.total(),
+        "name": "shards at an address" if is_address(data) else Path(data).resolve().name,
+        "sources": sources, "licence filter": licence, "clips": sum(count.values()),
         "hours": round(sum(clip.seconds for clip in own) / 3600, 2),
-        "clips per licence": dict(sorted(count.items())),
+        "clips per licence": count, "negatives per licence": per_licence(negatives),
     }  # fmt: skip
+
+
+def per_licence(clips: Sequence[Clip | Tally]) -> dict[str, int]:
+    """Number of clips of each licence, sorted."""
+    count = Counter[str]()
+    for clip in clips:
+        count[clip.licence] += clip.clips
+    return dict(sorted(count.items()))
 
 
 def own_clips(clips: Sequence[Any], sources: str) -> list[Any]:
@@ -131,18 +160,53 @@ def own_clips(clips: Sequence[Any], sources: str) -> list[Any]:
     return [clip for clip in clips if sources == "all" or (clip.label in SPOKEN) == (sources == "speech")]
 
 
-def clip_table(data: str | Path, clips: Sequence[Clip | Tally], sources: str) -> str:
-    """CSV of a prior's own clips: path within the data, label, seconds, licence.
+def other_clips(clips: Sequence[Any], sources: str) -> list[Any]:
+    """Those that are of none of "speech", "sounds" or "all"."""
+    own = {id(clip) for clip in own_clips(clips, sources)}
+    return [clip for clip in clips if id(clip) not in own]
 
-    Of shards only a tally is known: a row per label and licence, with a number of clips in the place of the path.
+
+def way_of_negatives(settings: Settings, known: Sequence[str], lent: int) -> str:
+    """In words, where the negatives of a run come from.
+
+    Args:
+        known: labels of the data.
+        lent: clips of the package's bank that were added to it.
+    """
+    if predicts_noise(settings.backbone) or settings.negatives == "none":
+        return "none"
+    if lent:
+        where = f"the package's bank of other sources ({lent} clips), as the data has one source only"
+    elif set(known) & set(SPOKEN):
+        where = "the data"
+    else:
+        where = f'the other classes of the data; "{NULL}" has none, as the data has no speech'
+    return f"{settings.negatives}, from {where}"
+
+
+def clip_table(
+    data: str | Path, clips: Sequence[Clip | Tally], sources: str, negatives: Sequence[Clip | Tally] = ()
+) -> str:
+    """CSV of the clips a prior was trained on: path within the data, label, seconds, licence, used as.
+
+    Of shards of earlier versions only a tally is known: a row per label and licence, with a number of clips in the
+    place of the path.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["path", "label", "seconds", "licence"])
-    for clip in own_clips(clips, sources):
-        name = f"{clip.clips} clips" if isinstance(clip, Tally) else clip.path.relative_to(data).as_posix()
-        writer.writerow([name, clip.label, f"{clip.seconds:.2f}", clip.licence])
+    writer.writerow(["path", "label", "seconds", "licence", "used as"])
+    for use, group in (("source", own_clips(clips, sources)), ("negative", negatives)):
+        for clip in group:
+            name = f"{clip.clips} clips" if isinstance(clip, Tally) else _name(clip.path, data)
+            writer.writerow([name, clip.label, f"{clip.seconds:.2f}", clip.licence, use])
     return out.getvalue()
+
+
+def _name(path: Path, data: str | Path) -> str:
+    for root in (Path(data), BUNDLED):
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return path.as_posix()
 
 
 def finish(
@@ -152,21 +216,32 @@ def finish(
     figures: dict[str, float] | None = None,
     init: str = "",
     clips: str = "",
+    before: tuple[str, dict[str, int]] = ("", {}),
 ) -> SourcePrior:
-    """Write the averaged weights of a run as a prior, with its card and the table of its clips."""
+    """Write the averaged weights of a run as a prior, with its card and the table of its clips.
+
+    Args:
+        data: as `describe` gives it, and whatever else is to be told of it.
+        init: what the run started from, in words.
+        before: licence and clips per licence of that, see `inherited`.
+    """
     settings, denoiser = trainer.settings, trainer.averaged()
+    licences = Counter(data["clips per licence"]) + Counter(data["negatives per licence"])
+    negatives = "none" if predicts_noise(settings.backbone) else settings.negatives
     config = {
-        "name": data["sources"], "sample_rate": trainer.sample_rate, "licence": "CC-BY-4.0",
+        "name": data["sources"], "sample_rate": trainer.sample_rate,
+        "licence": licence_of_weights(licences, before[0]),
         **trainer.objective.config(denoiser),
         "training": {
             "data": data, "steps": trainer.step, "minutes": round(trainer.elapsed / 60, 1), "batch": settings.batch,
-            "seconds": settings.seconds, "negatives": settings.negatives, "rate": settings.rate, "seed": settings.seed,
+            "seconds": settings.seconds, "negatives": negatives, "rate": settings.rate, "seed": settings.seed,
             "optimizer": settings.optimizer, "ema": settings.ema_decay or settings.ema, "levels": list(settings.levels),
             "valid loss": None if math.isnan(trainer.last_valid) else round(trainer.last_valid, 4),
             "processes": trainer.group.count, "precision": settings.precision,
             "parameters": sum(p.numel() for p in denoiser.parameters()), "init": init,
+            "init licences": before[1],
             "machine": f"{os.cpu_count()} cores" if trainer.device.type == "cpu" else torch.cuda.get_device_name(),
-            "torch": torch.__version__, "command": " ".join(["sourceprior", *sys.argv[1:]]),
+            "torch": torch.__version__, "versions": versions(), "command": " ".join(["sourceprior", *sys.argv[1:]]),
             "figures": {name: round(value, 2) for name, value in (figures or {}).items()},
         },
     }  # fmt: skip
@@ -180,6 +255,12 @@ def finish(
     )  # fmt: skip
     prior.save_pretrained(folder)
     return prior
+
+
+def versions() -> dict[str, str]:
+    """Of what a run depends on."""
+    packages = {name: metadata.version(name) for name in ("torch", "numpy", "soundfile", "soxr")}
+    return {"sourceprior": __version__, "python": platform.python_version(), **packages}
 
 
 def write_bad_clips(folder: Path, bad: Mapping[str, str], log: Callable[[str], None]) -> None:

@@ -41,7 +41,7 @@ def selectivity(
 
     Keys: ``speech/own``, ``speech/on sounds`` (sounds read as speech), ``sounds/own``, ``sounds/wrong label``,
     ``sounds/null label``, ``sounds/on speech`` (speech read as a random class), and ``/own``, ``/on other voices`` of
-    each kind of voice and of groups of voices, each with ``@1 @2 @5``; as far as the prior's labels allow.
+    each kind of voice and of groups of voices, each with ``@1 @2 @5``; as far as labels and clips allow.
     """
     rows = {label: i for i, label in enumerate(labels)}
     g = torch.Generator().manual_seed(1)
@@ -52,17 +52,21 @@ def selectivity(
         wave = bank.render(clips.to(bank.wave.device), samples, g, augment=False) * denoiser.level
         return wave, bank.label[clips.to(bank.wave.device)]
 
+    def there(names: Sequence[str]) -> bool:
+        return bool(bank.weights(names).any())
+
     sounds = [name for name in bank.labels if name in rows and name not in (*SPOKEN, NULL)]
     others = [name for name in bank.labels if name not in SPOKEN]
     trials: dict[str, tuple[Tensor, Tensor]] = {}
-    if SPEECH in rows:
+    if SPEECH in rows and there([SPEECH]):
         full = torch.full((count,), rows[SPEECH], device=bank.wave.device)
         trials["speech/own"] = draw([SPEECH])[0], full
-        trials["speech/on sounds"] = draw(others)[0], full
+        if there(others):
+            trials["speech/on sounds"] = draw(others)[0], full
     for name in VOICES:
-        if name in rows and name in bank.labels:
+        rest = [voice for voice in VOICES if voice != name and voice in bank.labels]
+        if name in rows and there([name]) and there(rest):
             trials[f"{name}/own"] = draw([name])[0], torch.full((count,), rows[name], device=bank.wave.device)
-            rest = [voice for voice in VOICES if voice != name and voice in bank.labels]
             trials[f"{name}/on other voices"] = draw(rest)[0], trials[f"{name}/own"][1]
     groups = [(i, rows[name]) for i, name in enumerate(bank.voices) if name in rows]
     if len(groups) > 1 and bool((bank.voice >= 0).any()):
@@ -73,7 +77,7 @@ def selectivity(
         row = torch.tensor([row for _, row in groups], device=bank.wave.device)
         trials["voices/own"] = wave, row[bank.voice[clips]]
         trials["voices/wrong group"] = wave, row[(bank.voice[clips] + shift) % len(groups)]
-    if sounds:
+    if there(sounds):
         wave, index = draw(sounds)
         row = torch.tensor([rows.get(name, 0) for name in bank.labels], device=bank.wave.device)[index]
         choice = torch.tensor([rows[name] for name in sounds], device=bank.wave.device)
@@ -84,7 +88,7 @@ def selectivity(
         trials["sounds/wrong label"] = wave, wrong
         if NULL in rows:
             trials["sounds/null label"] = wave, torch.full_like(row, rows[NULL])
-        if set(SPOKEN) & set(bank.labels):
+        if there([SPEECH]):
             trials["sounds/on speech"] = draw([SPEECH])[0], wrong
     figures = {}
     for name, (wave, label) in trials.items():

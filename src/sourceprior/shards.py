@@ -3,11 +3,12 @@
 A terabyte of small files is slow to list and to fetch; a few thousand tar files are not, and they can be read one
 after the other without unpacking. Each clip is two members of a tar: its audio file as it was, and a JSON file with its
 label, speaker, licence and path. ``shards.json`` beside them says what each split and shard holds; `train` reads it
-first.
+first. ``clips.csv`` lists the clips, for the card of what was trained on them.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import random
@@ -24,9 +25,10 @@ import soundfile
 
 from sourceprior.datasets import BadClip, Clip, ClipBank, decode
 from sourceprior.errors import UserError
-from sourceprior.packs import is_pack, reader
+from sourceprior.licences import commercial
+from sourceprior.packs import is_pack
 
-INDEX = "shards.json"
+INDEX, LIST = "shards.json", "clips.csv"
 TRIES = 3
 
 
@@ -51,7 +53,8 @@ def write_shards(
     """Write splits of a data folder as shards, clips in random order; returns the paths of bad clips, left out.
 
     Args:
-        root: a folder with a manifest, a folder per class, or a pack (its clips are written as FLAC).
+        root: a folder with a manifest, a folder per class, or a pack or a data set as it was downloaded (of these the
+            clips are written as FLAC at 16 kHz).
         megabytes: size of a shard; the last one of a split is smaller.
         progress: called with (clips written, clips).
 
@@ -59,7 +62,7 @@ def write_shards(
         UserError: webdataset is not installed, or there is no clip of a split.
     """
     webdataset = _webdataset()
-    from sourceprior.corpus import clips_of
+    from sourceprior.corpus import clips_of, is_listed, is_plain, reader_of
 
     if not megabytes > 0:
         raise UserError(f"--megabytes is more than 0, not {megabytes:g}.")
@@ -68,12 +71,14 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     # Shards have their index last: an interrupted set is none.
     (folder / INDEX).unlink(missing_ok=True)
-    index: dict[str, Any] = {"format": 1, "licence": licence, "splits": {}}
+    index: dict[str, Any] = {"format": 1, "licence": licence, "own": is_plain(root), "splits": {}}
+    table: list[tuple[str, str, str, float, str]] = []
     total, done, bad = sum(map(len, chosen.values())), 0, []
     for split, clips in chosen.items():
         if not clips:
             raise UserError(f"'{root}' lists no clip for split '{split}' with licence '{licence}'.")
-        read = reader(root, split) if is_pack(root) else None
+        as_they_are = is_plain(root) or (is_listed(root) and not is_pack(root))
+        read = None if as_they_are else reader_of(root, split)
         clips = random.Random(0).sample(clips, len(clips))
         shards: list[dict[str, Any]] = []
         tally: dict[tuple[str, str], list[float]] = {}
@@ -99,6 +104,7 @@ def write_shards(
                 "licence": clip.licence, "voice": clip.voice, "seconds": seconds,
             }  # fmt: skip
             writer.write({"__key__": f"{i:08d}", ending: content, "json": json.dumps(facts).encode()})
+            table.append((split, str(facts["path"]), clip.label, seconds, clip.licence))
             size += len(content) + 2048
             shards[-1]["clips"] += 1
             shards[-1]["seconds"] = round(shards[-1]["seconds"] + seconds, 3)
@@ -112,7 +118,9 @@ def write_shards(
     for name in ("ATTRIBUTION.md", "CREDITS.md"):
         if (Path(root) / name).is_file():
             shutil.copyfile(Path(root) / name, folder / name)
-    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    with (folder / LIST).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("split", "path", "label", "seconds", "licence"), *table])
+    (folder / INDEX).write_text(json.dumps(index | {"list": LIST}, indent=1) + "\n")
     return bad
 
 
@@ -178,7 +186,29 @@ class Shards:
     def tally(self, split: str) -> list[Tally]:
         """Clips and seconds per label and licence, of the licences that were asked for."""
         rows = [Tally(**row) for row in self.split(split)["tally"]]
-        return [row for row in rows if self.licence == "any" or commercial(row.licence)]
+        return [row for row in rows if self.wants(row.licence)]
+
+    def clips(self, split: str) -> list[Clip]:
+        """The clips of the licences that were asked for; none where only `tally` is known, as before there was a list.
+
+        Raises UserError if the list cannot be fetched.
+        """
+        if "list" not in self.index:
+            return []
+        address = self.address(self.index["list"])
+        try:
+            rows = csv.DictReader(io.StringIO(_fetch(address).decode()))
+            found = [
+                Clip(Path(row["path"]), split, row["label"], "", row["licence"], float(row["seconds"]))
+                for row in rows if row["split"] == split and self.wants(row["licence"])
+            ]  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"The list '{address}' cannot be read: {error}.") from error
+        return sorted(found, key=lambda clip: clip.path)
+
+    def wants(self, licence: str) -> bool:
+        """Whether clips of a licence were asked for; those of a folder per class, which names none, always are."""
+        return self.licence == "any" or bool(self.index.get("own")) or commercial(licence)
 
     def read(self, shard: str, split: str) -> Iterator[tuple[Clip, bytes]]:
         """Clips of a shard with the bytes of their audio files; a shard that is cut short ends early.
@@ -239,7 +269,7 @@ class Shards:
                 except BadClip as error:
                     return error
 
-            kept = [item for item in found if self.licence == "any" or item[0].commercial]
+            kept = [item for item in found if self.wants(item[0].licence)]
             with ThreadPoolExecutor(workers) as pool:
                 for (clip, _), wave in zip(kept, pool.map(get, kept), strict=True):
                     clips.append(clip)
@@ -264,11 +294,6 @@ class Shards:
                 if not left:
                     raise
         raise AssertionError
-
-
-def commercial(licence: str) -> bool:
-    """Whether a licence allows commercial use, as `Clip.commercial` has it."""
-    return Clip(Path(), "", "", "", licence, 0.0).commercial
 
 
 def counted(clips: Sequence[Clip]) -> list[Tally]:

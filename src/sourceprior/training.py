@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from sourceprior import processes
 from sourceprior.datasets import ClipBank
-from sourceprior.errors import UserError
+from sourceprior.errors import UserError, out_of_memory
 from sourceprior.objectives import LEVEL, draw_sigma, loss_of, measure_spectra, objective_of, real
 from sourceprior.optimizers import average_over, average_with, optimizers
 
@@ -116,6 +118,33 @@ class Settings:
                 raise UserError(f"{name} is at least 0 and less than 1, not {getattr(self, name)}.")
         if self.drawn and self.batch % self.drawn:
             raise UserError(f"A batch of {self.batch} is no multiple of {self.drawn} examples drawn together.")
+
+
+def need_tensorboard() -> None:
+    """Raise UserError unless the package that a run's curves are drawn by is there."""
+    if find_spec("tensorboard") is None:
+        raise UserError("Training draws its curves by tensorboard, which is missing: pip install 'sourceprior[train]'.")
+
+
+def write_checkpoint(state: dict[str, Any], file: Path) -> None:
+    """Write a checkpoint beside its place, down to the disk, and rename: a kill or a power cut leaves a whole one."""
+    part = file.with_name(f"{file.name}.part")
+    with part.open("wb") as stream:
+        torch.save(state, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, file)
+
+
+def read_checkpoint(file: Path, device: torch.device | str) -> dict[str, Any] | None:
+    """What `write_checkpoint` wrote; None for a file that is missing, empty, cut short or something else."""
+    try:
+        state = torch.load(file, map_location=device, weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        if out_of_memory(error):
+            raise
+        return None
+    return state if isinstance(state, dict) and {"settings", "step", "elapsed"} <= state.keys() else None
 
 
 class Bank(Protocol):
@@ -306,6 +335,7 @@ class Trainer:
         Returns:
             The figures of the last check.
         """
+        need_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
         writer = SummaryWriter(str(self.folder / "curves"), purge_step=self.step) if self.group.rank == 0 else None
@@ -391,30 +421,34 @@ class Trainer:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step, "elapsed": self.elapsed, "best": self.best,
         }  # fmt: skip
-        torch.save(state, self.folder / f"{name}.part")
-        os.replace(self.folder / f"{name}.part", self.folder / name)
+        write_checkpoint(state, self.folder / name)
 
     def take_best(self) -> bool:
         """Have the averaged weights of the best checkpoint, if one was kept."""
-        file = self.folder / "best.pt"
-        if not file.is_file():
+        state = read_checkpoint(self.folder / "best.pt", self.device)
+        if state is None:
             return False
-        state = torch.load(file, map_location=self.device, weights_only=True)
         self.average.load_state_dict(state["average"])
         self.best_step, self.last_valid = state["step"], state["best"]
         return True
 
     def resume(self, name: str = "last.pt") -> bool:
-        """Go on from a checkpoint of the folder if there is one.
+        """Go on from a checkpoint of the folder if there is one; from the best one where the last one is damaged.
 
         Raises:
-            UserError: it is of a run with other labels, another network or another optimiser.
+            UserError: it is of a run with other labels, another network or another optimiser, or none can be read.
         """
-        file = self.folder / name
+        file, best = self.folder / name, self.folder / "best.pt"
         self.group.wait()
         if not file.is_file():
             return False
-        state = torch.load(file, map_location=self.device, weights_only=True)
+        state = read_checkpoint(file, self.device)
+        newest = read_checkpoint(best, "cpu") or state
+        if state is None:
+            state = read_checkpoint(best, self.device)
+            if state is None:
+                raise UserError(f"The checkpoint '{file}' is damaged: delete it to begin anew, or name another folder.")
+            self.log(f"'{file}' is damaged: going on from '{best}'")
         if list(state["settings"]["labels"]) != list(self.settings.labels):
             raise UserError(f"'{file}' is of a run with other labels: train into another folder.")
         try:
@@ -426,7 +460,5 @@ class Trainer:
             raise UserError(f"'{file}' is of a run with another network: train into another folder.") from error
         self.step, self.elapsed = state["step"], state["elapsed"]
         # The best one knows best how good it is: it may be newer than the last. Earlier versions kept none.
-        best = self.folder / "best.pt"
-        newest = torch.load(best, map_location="cpu", weights_only=True) if best.is_file() else state
-        self.best = newest.get("best", math.inf)
+        self.best = (newest or state).get("best", math.inf)
         return True

@@ -27,7 +27,7 @@ from sourceprior.datasets import Clip
 from sourceprior.errors import UserError
 from sourceprior.mixtures import TASKS, Drawer
 from sourceprior.priors import fast_bfloat16
-from sourceprior.training import average_over
+from sourceprior.training import average_over, read_checkpoint, write_checkpoint
 
 LIMIT_DB = 30.0
 """The loss rewards no more than this: a source that is solved must not outweigh those that are not."""
@@ -194,15 +194,16 @@ class Trainer:
             "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
             "step": self.step, "elapsed": self.elapsed,
         }  # fmt: skip
-        torch.save(state, self.folder / "last.pt.part")
-        os.replace(self.folder / "last.pt.part", self.folder / "last.pt")
+        write_checkpoint(state, self.folder / "last.pt")
 
     def resume(self) -> bool:
         """Go on from `last.pt` if there is one. Raises UserError if it was made with other settings."""
         file = self.folder / "last.pt"
         if not file.is_file():
             return False
-        state = torch.load(file, map_location=self.device, weights_only=True)
+        state = read_checkpoint(file, self.device)
+        if state is None:
+            raise UserError(f"The checkpoint '{file}' is damaged: delete it to begin anew, or name another folder.")
         if state["settings"] != asdict(self.settings):
             changed = [name for name, value in asdict(self.settings).items() if state["settings"].get(name) != value]
             raise UserError(f"'{file}' was made with another {', '.join(changed)}: choose another folder.")
@@ -214,12 +215,16 @@ class Trainer:
 
     def finish(self, data: dict[str, Any], improvement: float | None = None) -> None:
         """Write the averaged weights as a model, with a config that tells how they were made."""
+        bad = self.drawer.bad
+        if bad:
+            self.log(f"{len(bad)} clips that cannot be read were left out, such as {next(iter(bad))}")
         weights = {name: value.cpu().contiguous() for name, value in self.average.module.state_dict().items()}
         save_file(weights, self.folder / (WEIGHTS + ".part"))
         os.replace(self.folder / (WEIGHTS + ".part"), self.folder / WEIGHTS)
         config = asdict(self.settings) | {
             "parameters": count(self.network), "steps": self.step, "minutes": round(self.elapsed / 60, 1),
-            "mixtures seen": self.step * self.settings.batch, "data": data, "valid improvement dB": improvement,
+            "mixtures seen": self.step * self.settings.batch, "data": data,
+            "clips left out": len(bad), "valid improvement dB": improvement,
             "machine": f"{os.cpu_count()} cores" if self.device.type == "cpu" else torch.cuda.get_device_name(),
             "torch": torch.__version__,
         }  # fmt: skip

@@ -18,7 +18,10 @@ def data(
         Path | None, typer.Argument(help="The data set's folder, or a manifest file; not for pack.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--data", help="pack, shard: folder with manifest.csv and the clips it lists.")
+        Path | None,
+        typer.Option(
+            "--data", help="pack, shard: folder with manifest.csv and the clips it lists, or a folder per class."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder of the manifest and the copies, or of the pack.")
@@ -98,6 +101,11 @@ def _build(
     for reason, count in built.skipped.items():
         if count:
             print(f"left out: {count} {reason}")
+    if built.replaced:
+        print(
+            f"{built.replaced} clips that an earlier data set of the same name had brought are no longer in the "
+            "manifest: to keep both, rename the folder of one and add it again"
+        )
     print(f"{out / 'manifest.csv'}: {built.made} copies made, {built.kept} kept")
 
 
@@ -107,13 +115,15 @@ def _pack(folder: Path, out: Path, split: list[str] | None, licence: str, kbps: 
 
     splits = list(dict.fromkeys(split or ["train", "valid"]))
     with progress_bar("Packing", quiet) as callback:
-        size = write_pack(folder, out, splits, licence, kbps, progress=callback)
+        bad = write_pack(folder, out, splits, licence, kbps, progress=callback)
     for name in splits:
         clips = read_clips(out, name, "any")
         hours = sum(clip.seconds for clip in clips) / 3600
         megabytes = (out / f"{name}.opus").stat().st_size / 1e6
         print(f"{name}: {len(clips)} clips, {hours:.2f} h, {megabytes:.1f} MB")
+    size = sum(file.stat().st_size for file in out.iterdir() if file.is_file())
     print(f"{out}: {size / 1e6:.1f} MB")
+    _tell(bad)
 
 
 def _shard(folder: Path, out: Path, split: list[str] | None, licence: str, megabytes: float, quiet: bool) -> None:
@@ -128,5 +138,9 @@ def _shard(folder: Path, out: Path, split: list[str] | None, licence: str, megab
         rows = shards.tally(name)
         clips, hours = sum(row.clips for row in rows), sum(row.seconds for row in rows) / 3600
         print(f"{name}: {clips} clips, {hours:.2f} h, {len(shards.split(name)['shards'])} shards")
+    _tell(bad)
+
+
+def _tell(bad: list[str]) -> None:
     if bad:
         print(f"{len(bad)} clips that cannot be read were left out, such as {bad[0]}")

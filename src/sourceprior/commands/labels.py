@@ -15,9 +15,9 @@ def labels(
     ] = None,
 ) -> None:
     """List the sources that the priors know, and what may be done with them."""
-    from sourceprior.cards import licences_of, use_of_label
     from sourceprior.datasets import VOICE_GROUP
     from sourceprior.library import load_priors
+    from sourceprior.licences import licences_of, use_of_label
 
     rows: dict[str, dict[str, object]] = {}
     for item in load_priors(prior or None):

@@ -22,9 +22,9 @@ def prior(
 ) -> None:
     """List, merge, rename or remove the sources that priors have learned (`sourceprior learn`)."""
     from sourceprior import adapters
-    from sourceprior.cards import licences_of, use_of_label
     from sourceprior.errors import UserError, alternatives
     from sourceprior.learning_folder import REPORT, check_place, rewrite, write_folder
+    from sourceprior.licences import licences_of, use_of_label
     from sourceprior.priors import SourcePrior
 
     count = {"list": len(words) >= 1, "merge": len(words) >= 2, "rename": len(words) == 3, "remove": len(words) == 2}

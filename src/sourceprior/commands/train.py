@@ -14,7 +14,8 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            help="Folder with manifest.csv, a folder per class, a pack or shards; or where shards are stored."
+            help="Folder with manifest.csv, a folder per class, VCTK, FSDKaggle2018, a pack or shards; or where shards "
+            "are stored."
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: checkpoints, curves, and the prior itself.")],
@@ -62,16 +63,28 @@ def train(
     """Train a source prior; called again with the same folder it goes on from the last checkpoint."""
     from sourceprior import processes, recipes
     from sourceprior.corpus import Corpus
-    from sourceprior.datasets import with_voices
+    from sourceprior.datasets import Clip, with_voices
     from sourceprior.errors import UserError
     from sourceprior.objectives import rows_of
     from sourceprior.rolling import Rolling
-    from sourceprior.runs import ancestry, clip_table, describe, finish, labels_of, start_from, write_bad_clips
+    from sourceprior.runs import (
+        ancestry,
+        clip_table,
+        describe,
+        finish,
+        inherited,
+        labels_of,
+        other_clips,
+        start_from,
+        way_of_negatives,
+        write_bad_clips,
+    )
     from sourceprior.sampling import find_device
     from sourceprior.selectivity import selectivity
     from sourceprior.timbre import Timbre
-    from sourceprior.training import Trainer
+    from sourceprior.training import Trainer, need_tensorboard
 
+    need_tensorboard()
     if sources not in SOURCES:
         raise UserError(f"--sources is one of {', '.join(SOURCES)}, not '{sources}'.")
     given = {
@@ -92,6 +105,9 @@ def train(
     if voices and corpus.shards:
         raise UserError("--voices needs the clips themselves: not with shards.")
     known = corpus.labels()
+    lent: list[Clip] = []
+    if way_of_negatives(settings, known, 0) != "none":
+        lent = corpus.borrow()
     bank = corpus.bank(known, settings.memory, settings.batch * settings.seconds, settings.seed)
     first = bank.at(0)
     valid = corpus.valid(known, settings.memory)
@@ -108,6 +124,9 @@ def train(
     settings.labels = labels = rows_of(labels_of(sources, known, groups), settings)
     hours = sum(row.seconds for row in corpus.tally("train")) / 3600
     log(f"{hours:.2f} h of {len(known)} classes on {place}; the prior knows {len(labels)} labels")
+    log(f"negatives: {way_of_negatives(settings, known, len(lent))}")
+    if corpus.own:
+        log("the data states no licence: its clips are taken to be your own, and the card says so")
     if isinstance(bank, Rolling):
         log(f"in {bank.parts} parts of {60 * hours / bank.parts:.0f} min in turns of {bank.steps} steps, see --memory")
     start = start_from(init, labels, settings.grow) if init else None
@@ -126,11 +145,17 @@ def train(
     if settings.leave == "best" and trainer.take_best():
         log(f"the prior is the best checkpoint, of step {trainer.best_step}")
         figures = check(trainer.averaged())
-    about = describe(data, licence, corpus.tally("train"), sources) | {"clips left out": len(bad)}
-    rows = corpus.tally("train") if corpus.shards else corpus.clips("train")
+    rows, others = corpus.table("train"), []
+    if way_of_negatives(settings, known, 0) != "none":
+        others = [*other_clips(rows, sources), *lent]
+    about = describe(data, licence, rows, sources, others) | {
+        "clips left out": len(bad), "taken as own": corpus.own,
+        "negatives from": way_of_negatives(settings, known, len(lent)),
+    }  # fmt: skip
     prior = finish(
-        trainer, out / "prior", about, figures, ancestry(init) if init else "", clip_table(data, rows, sources)
-    )
+        trainer, out / "prior", about, figures, ancestry(init) if init else "",
+        clip_table(data, rows, sources, others), inherited(init) if init else ("", {}),
+    )  # fmt: skip
     if report:
         from sourceprior.run_report import write_report
 

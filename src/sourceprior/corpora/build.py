@@ -35,13 +35,17 @@ MARGIN = 0.05
 
 @dataclass(frozen=True)
 class Built:
-    """What `build` did: clips and hours per split, copies made and found, and what was left out by reason."""
+    """What `build` did: clips and hours per split, copies made and found, what was left out by reason.
+
+    ``replaced`` are rows of the manifest that it no longer has: of sources of the same names, but of other clips.
+    """
 
     clips: Counter[str]
     hours: dict[str, float]
     made: int
     kept: int
     skipped: Counter[str]
+    replaced: int = 0
 
 
 def build(
@@ -92,8 +96,8 @@ def build(
     if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items() if count) or "none at all"
         raise UserError(f"No clip is left ({reasons}).")
-    _merge(rows, out / "manifest.csv")
-    return Built(clips, hours, made, kept, skipped)
+    replaced = _merge(rows, out / "manifest.csv")
+    return Built(clips, hours, made, kept, skipped, replaced)
 
 
 def _current(copy: Path, original: Path, sample_rate: int) -> bool:
@@ -113,9 +117,7 @@ def _copy(entry: Entry, copy: Path, sample_rate: int) -> str:
     if not np.any(wave):
         return "silent"
     if entry.trim:
-        margin = round(MARGIN * sample_rate)
-        first, last = active_span(wave)
-        wave = wave[max(0, first - margin) : last + margin]
+        wave = trimmed(wave, sample_rate)
     if len(wave) < SHORTEST * sample_rate:
         return f"shorter than {SHORTEST} s"
     try:
@@ -127,6 +129,13 @@ def _copy(entry: Entry, copy: Path, sample_rate: int) -> str:
     except OSError as error:
         raise UserError(f"{copy} cannot be written: {error.strerror}.") from error
     return ""
+
+
+def trimmed(wave: np.ndarray, sample_rate: int) -> np.ndarray:
+    """A wave (N,) without the silence at its ends, but for MARGIN."""
+    margin = round(MARGIN * sample_rate)
+    first, last = active_span(wave)
+    return wave[max(0, first - margin) : last + margin]
 
 
 def _row(entry: Entry, path: Path, wave: np.ndarray, sample_rate: int) -> dict[str, str]:
@@ -150,16 +159,19 @@ def _row(entry: Entry, path: Path, wave: np.ndarray, sample_rate: int) -> dict[s
     }
 
 
-def _merge(rows: list[dict[str, str]], file: Path) -> None:
-    """Write rows and those that the manifest has of other sources, sorted by path."""
-    sources = {row["source"] for row in rows}
+def _merge(rows: list[dict[str, str]], file: Path) -> int:
+    """Write rows and those that the manifest has of other sources, sorted by path; how many others it loses."""
+    sources, paths, replaced = {row["source"] for row in rows}, {row["path"] for row in rows}, 0
     if file.is_file():
-        with file.open(newline="", encoding="utf-8") as before:
-            rows = rows + [row for row in csv.DictReader(before) if row.get("source") not in sources]
+        with file.open(newline="", encoding="utf-8") as table:
+            before = list(csv.DictReader(table))
+        replaced = sum(row.get("source") in sources and row["path"] not in paths for row in before)
+        rows = rows + [row for row in before if row.get("source") not in sources]
     with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as target:
         writer = csv.DictWriter(target, COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: row["path"]))
+    return replaced
 
 
 def _plain(name: str) -> str:

@@ -6,10 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sourceprior.corpora.entries import Entry, Found, recordings
-from sourceprior.corpora.splits import place_of
+from sourceprior.corpora.splits import SPLITS, is_split, place_of
 from sourceprior.errors import UserError
-
-SPLITS = ("train", "valid", "test")
 
 
 def folder(
@@ -17,10 +15,11 @@ def folder(
 ) -> Found:
     """Recordings by class (`kind` "sound") or by speaker ("speech").
 
-    Where ROOT holds train, valid or test folders, those are the splits. Otherwise speakers, or the recordings of every
-    class, are put into splits by a hash of their names: adding some moves no others. Recordings whose names differ
-    after the last underscore or hyphen only (`dog_1`, `dog_2`) are of one group and stay together. A split that a few
-    groups leave empty gets one of them; where there are folders of splits but no valid, it is taken out of train.
+    Where ROOT holds train, valid or test folders of such folders, those are the splits. Otherwise speakers, or the
+    recordings of every class, are put into splits by a hash of their names: adding some moves no others. Recordings
+    whose names differ after the last underscore or hyphen only (`dog_1`, `dog_2`) are of one group and stay together. A
+    split that a few groups leave empty gets one of them; where there are folders of splits but no valid, it is taken
+    out of train.
 
     Raises:
         UserError: an unknown kind, shares that leave nothing to train with, or no recordings in folders.
@@ -29,7 +28,7 @@ def folder(
         raise UserError(f"The recordings are of the kind sound or speech, not {kind!r}.")
     if test_share < 0 or valid_share < 0 or test_share + valid_share >= 1:
         raise UserError("The shares of test and valid must not be negative, and together below 1.")
-    given = [split for split in SPLITS if (root / split).is_dir()]
+    given = [split for split in SPLITS if is_split(root / split)]
     found = Found()
     for top in [root / split for split in given] or [root]:
         for own in sorted(path for path in top.iterdir() if path.is_dir()) if top.is_dir() else []:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from sourceprior.corpora.entries import Entry, Found
+from sourceprior.datasets import read_rows
 from sourceprior.errors import UserError
 
 
@@ -13,25 +13,20 @@ def manifest(file: Path) -> Found:
     """Its clips; those whose files are missing are counted.
 
     Raises:
-        UserError: there is no such file, or it lacks a column.
+        UserError: there is no such file, it lacks a column, or a row is incomplete.
     """
     file = file / "manifest.csv" if file.is_dir() else file
     if not file.is_file():
         raise UserError(f"There is no manifest '{file}'.")
     found = Found()
-    with file.open(newline="", encoding="utf-8") as rows:
-        reader = csv.DictReader(rows)
-        missing = {"path", "kind", "split", "label", "licence"} - set(reader.fieldnames or ())
-        if missing:
-            raise UserError(f"'{file}' lacks the column{'s' * (len(missing) > 1)} {', '.join(sorted(missing))}.")
-        for row in reader:
-            path = file.parent / row["path"]
-            if not path.is_file():
-                found.skipped["missing"] += 1
-                continue
-            label = row.get("speaker") or row["label"] if row["kind"] == "speech" else row["label"]
-            found.entries.append(
-                Entry(path, row["kind"], row["split"], label, row.get("source") or file.parent.name, path.stem,
-                      row["licence"], row.get("group") or label, row.get("gender") or "", row.get("age") or "")
-            )  # fmt: skip
+    for _, row in read_rows(file, ("path", "kind", "split", "label", "licence")):
+        path = file.parent / row["path"]
+        if not path.is_file():
+            found.skipped["missing"] += 1
+            continue
+        label = row.get("speaker") or row["label"] if row["kind"] == "speech" else row["label"]
+        found.entries.append(
+            Entry(path, row["kind"], row["split"], label, row.get("source") or file.parent.name, path.stem,
+                  row["licence"], row.get("group") or label, row.get("gender") or "", row.get("age") or "")
+        )  # fmt: skip
     return found

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
+from sourceprior.corpora.entries import ENDINGS
+
+SPLITS = ("train", "valid", "test")
 FEWEST = 4
 """Recordings of a class from which one is held out; fewer are all needed to train with."""
+
+
+def is_split(folder: Path) -> bool:
+    """Whether a folder named after a split holds folders of classes; one with sounds of its own is a class (trains)."""
+    if not folder.is_dir():
+        return False
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return any(path.is_dir() for path in inside) and not any(path.suffix.lower() in ENDINGS for path in inside)
 
 
 def place_of(name: str) -> float:
