@@ -10,12 +10,12 @@ import soundfile
 import torch
 
 from sourceprior import learning, learning_folder, library
-from sourceprior.cards import kind_of, use_of
 from sourceprior.commands.labels import labels as list_labels
 from sourceprior.commands.prior import prior as prior_command
 from sourceprior.errors import UserError
 from sourceprior.learning import NEGATIVES, Piece, Settings, hold_out
 from sourceprior.learning_report import sentences
+from sourceprior.licences import kind_of
 from sourceprior.packs import read_clips, write_pack
 from sourceprior.priors import SourcePrior
 from sourceprior.runs import is_voice
@@ -110,6 +110,34 @@ def test_it_learns_what_the_class_is_and_stops_by_itself(priors, bank, clips: Pa
     assert result.steps in (200, result.best + 10)
 
 
+class Clock:
+    """A second passes whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def test_what_was_learned_when_time_ends_between_two_looks_is_kept(priors, bank, clips: Path, monkeypatch) -> None:
+    own, held = hold_out(learning_folder.read_folder(clips, RATE).pieces, 0.2, 0)
+    settings = Settings(rank=2, steps=200, check=150, batch=4, seconds=0.5, rate=3e-2, minutes=0.5)
+    monkeypatch.setattr(learning, "time", Clock())
+    result = learning.learn_class(priors[1], "robin", own, held, settings, negatives=bank)
+    assert 5 < result.steps < 30
+    assert [step for step, _ in result.losses] == [0, result.steps]
+    assert result.best == result.steps
+
+
+def test_no_time_at_all_is_told_as_that(world, clips: Path, tmp_path: Path) -> None:
+    report = world(clips, "robin", tmp_path / "out", minutes=1e-4)
+    assert (report["steps"], report["best step"]) == (0, 0)
+    assert "Time was up before anything could be learned" in " ".join(report["sentences"])
+    assert "Learning did not help" not in " ".join(report["sentences"])
+
+
 def test_an_interruption_leaves_nothing(world, clips: Path, tmp_path: Path) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -130,6 +158,45 @@ def test_a_write_that_fails_leaves_what_was_there(world, clips: Path, tmp_path: 
     with pytest.raises(UserError, match="No space left"):
         world(clips, "owl", tmp_path / "out")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "out"]
+
+
+def test_what_else_is_in_the_folder_stays_there(world, clips: Path, tmp_path: Path, monkeypatch) -> None:
+    out = tmp_path / "out"
+    world(clips, "robin", out)
+    shutil.copytree(clips, out / "recordings" / "robin")
+    (out / "LICENSE").write_text("mine")
+    (out / "walk.report.txt").write_text("of a walk")
+    foreign = {path: path.read_bytes() for path in (*(out / "recordings").rglob("*.wav"), out / "LICENSE")}
+    foreign[out / "walk.report.txt"] = b"of a walk"
+    assert len(foreign) == 12
+
+    def intact() -> bool:
+        return all(path.read_bytes() == content for path, content in foreign.items())
+
+    world(clips, "owl", out)
+    assert intact()
+    prior_command("rename", [str(out), "robin", "erithacus"])
+    prior_command("remove", [str(out), "owl"])
+    assert intact()
+    assert SourcePrior.from_pretrained(out).labels[-1] == "erithacus"
+    names = {path.name for path in out.iterdir()}
+    assert names == {"config.json", "model.safetensors", "README.md", "erithacus.report.txt", "erithacus.report.json",
+                     "LICENSE", "walk.report.txt", "recordings"}  # fmt: skip
+
+    # A write that fails half-way puts everything back.
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    rename, calls = Path.rename, iter(range(100))
+
+    def fail_later(self: Path, target: Path) -> Path:
+        if next(calls) == 5:
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_later)
+    with pytest.raises(UserError, match="No space left"):
+        prior_command("rename", [str(out), "erithacus", "robin"])
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "out"]
 
 
@@ -214,26 +281,6 @@ def test_sentences_tell_what_is_confused_and_what_to_record() -> None:
     assert "not likely to be confused" in " ".join(sentences(report))
     report["denoising"] = {"held out": case, "learned from": {"1": {"snr": 9.0, "gain": 9.0}}}
     assert "these recordings rather than the source" in " ".join(sentences(report))
-
-
-@pytest.mark.parametrize(
-    ("licence", "kind"),
-    [
-        ("CC0-1.0", "any"), ("CC-BY-3.0", "any"), ("cc by 4.0", "any"), ("public domain", "any"), ("own", "any"),
-        ("CC-BY-NC-3.0", "non-commercial"), ("freeware, no licence text", "non-commercial"),
-        ("CC-BY-ND-4.0", "unknown"), ("CC-BY-SA-4.0", "unknown"), ("not stated", "unknown"), ("my own", "unknown"),
-    ],
-)  # fmt: skip
-def test_what_a_licence_allows(licence: str, kind: str) -> None:
-    assert kind_of(licence) == kind
-
-
-def test_what_may_be_done_with_weights() -> None:
-    assert use_of({"CC0-1.0": 3}) == "any use, commercial use included"
-    assert use_of({"CC0-1.0": 3, "CC-BY-4.0": 1}).endswith("name the authors")
-    assert use_of({"CC0-1.0": 3, "CC-BY-NC-3.0": 2}) == "no commercial use, as 2 of 5 clips forbid it"
-    assert "1 of 3 clips is unknown" in use_of({"CC0-1.0": 2, "not stated": 1})
-    assert "not known" in use_of({})
 
 
 def test_the_bank_of_the_package_has_every_class_of_the_bundled_priors() -> None:

@@ -290,10 +290,13 @@ def descend(
         put(parameters, current)
         return loss
 
+    looking = time.monotonic()
     losses = [(0, look())]
+    # Time for a last look is kept: steps that nobody has looked at since are no use.
+    limit, step = 60 * settings.minutes - (time.monotonic() - looking), 0
     best, kept = losses[0], [a.clone() for a in average]
-    limit, step = 60 * settings.minutes, 0
-    while step < settings.steps and time.monotonic() - began < limit:
+    over = time.monotonic() - began >= limit
+    while step < settings.steps and not over:
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = settings.rate * min(1.0, (step + 1) / 20)
         loss = losses_of(denoiser, examiner.batch(step, settings.batch), row).mean()
@@ -305,7 +308,8 @@ def descend(
             parameter.grad = None
         update(average, [p.detach() for p in parameters], step)
         step += 1
-        if step % settings.check == 0 or step == settings.steps:
+        over = time.monotonic() - began >= limit
+        if step % settings.check == 0 or step == settings.steps or over:
             losses.append((step, look()))
             if losses[-1][1] < best[1]:
                 best, kept = losses[-1], [a.clone() for a in average]

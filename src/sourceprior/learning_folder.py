@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sourceprior.errors import UserError, alternatives
 from sourceprior.learning import NEGATIVES, Progress, Settings, hold_out, learn_class
 from sourceprior.learning_clips import read_folder
 from sourceprior.learning_report import examine, report_of, text_of
-from sourceprior.priors import CONFIG, SourcePrior, bundled
+from sourceprior.priors import CARD, CLIPS, CONFIG, WEIGHTS, SourcePrior, bundled
 
 REPORT = ".report"
 """Reports are named after the source: robin.report.txt, robin.report.json."""
@@ -99,7 +99,7 @@ def check_place(out: Path) -> None:
 def write_folder(
     prior: SourcePrior, folder: Path, files: Mapping[str, str], keep: Callable[[str], str | None] = str
 ) -> None:
-    """Write a prior with further text files to a folder, whole or not at all.
+    """Write a prior with further text files to a folder, whole or not at all; whatever else is there stays there.
 
     Args:
         keep: the new name of a report that is in the folder already, None for one that goes.
@@ -111,27 +111,46 @@ def write_folder(
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-    new, old = part / "new", part / "old"
+    new = part / "new"
     try:
         prior.save_pretrained(new)
+        going = {CONFIG, WEIGHTS, CARD, CLIPS}
         for path in folder.glob(f"*{REPORT}.*") if folder.is_dir() else ():
             name = keep(path.name)
-            if name:
-                shutil.copyfile(path, new / name)
+            if name != path.name:
+                going.add(path.name)
+                if name:
+                    shutil.copyfile(path, new / name)
         for name, text in files.items():
             (new / name).write_text(text, encoding="utf-8")
         if folder.exists():
-            folder.rename(old)
-        try:
+            exchange(new, folder, part / "old", going)
+        else:
             new.rename(folder)
-        except BaseException:
-            if old.exists():
-                old.rename(folder)
-            raise
     except OSError as error:
         raise UserError(f"The folder {folder} cannot be written: {error.strerror}.") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def exchange(new: Path, folder: Path, old: Path, going: Collection[str]) -> None:
+    """Move the files of `new` into `folder`, and what they replace and `going` names to `old`; all of it or nothing.
+
+    The config leaves first and comes last: without it a folder that a power cut left in between is no prior.
+    """
+    old.mkdir()
+    names = sorted(path.name for path in new.iterdir())
+    leaving = [name for name in sorted({*names, *going}) if (folder / name).is_file()]
+    moves = [(folder / name, old / name) for name in sorted(leaving, key=lambda name: name != CONFIG)]
+    moves += [(new / name, folder / name) for name in sorted(names, key=lambda name: name == CONFIG)]
+    try:
+        for source, target in moves:
+            source.rename(target)
+    except BaseException:
+        for source, target in reversed(moves):
+            if target.exists() and not source.exists():
+                target.replace(source)
+        raise
 
 
 def rewrite(folder: Path, prior: SourcePrior, old: str, new: str | None) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sourceprior.cards import NOT_STATED, use_of_label
 from sourceprior.datasets import SPEECH, ClipBank
 from sourceprior.examples import NULL
 from sourceprior.learning import NEGATIVES, Piece, Result, Settings, bank_of
 from sourceprior.learning_clips import Clips
 from sourceprior.library import load_priors
+from sourceprior.licences import NOT_STATED, use_of_label
 from sourceprior.priors import Source, SourcePrior, joint
 from sourceprior.selectivity import RATIOS, denoising_snr
 
@@ -171,10 +171,17 @@ def sentences(report: dict[str, Any]) -> list[str]:
     if report["not examined"]:
         said.append(f"Time was up before {len(report['not examined'])} of the classes were tried.")
     if report["best step"] == 0:
-        said.append(
-            "Learning did not help on held-out clips: only the average spectrum and the nearest class are used."
-        )
+        said.append(f"{nothing_learned(report)}: only the average spectrum and the nearest class are used.")
     return said + advice(report)
+
+
+def nothing_learned(report: dict[str, Any]) -> str:
+    """Why the weights are those it began with."""
+    if report["steps"]:
+        return "Learning did not help on held-out clips"
+    if report["settings"]["steps"]:
+        return "Time was up before anything could be learned, so allow more --minutes"
+    return "No step of learning was asked for"
 
 
 def advice(report: dict[str, Any]) -> list[str]:
