@@ -104,8 +104,9 @@ def separate(
         labels: one per source, such as `["speech", "dog_bark"]`; the same one may come again. Case, spaces, hyphens and
             underscores do not matter. `anything` stands for any sound.
         prior: a folder or hub name of a prior, a loaded `SourcePrior`, or several; None for the bundled ones.
-        preset: fast, default or best; `steps`, `candidates`, `solver`, `options` and any other field of
-            `sampling.Settings` (`segment`, `overlap`, `batch`, `sigma_max`, `sigma_min`) change single things of it.
+        preset: fast, default, best or sample; msdm, paper or released for other people's solvers. `steps`,
+            `candidates`, `solver`, `options` and any other field of `sampling.Settings` (`segment`, `overlap`, `batch`,
+            `sigma_max`, `sigma_min`) change single things of it.
         seed: same seed, same stems; another seed, another sample.
         residual: "none": the sources share everything (the default); "stem": what none of them explains is left to the
             residual, with `noise_db` or -30.

@@ -30,7 +30,7 @@ def separate(
         typer.Option("-o", "--out", help="Folder for stems, residual, report and picture; of many, a folder for each."),
     ] = Path("out"),
     preset: Annotated[
-        str, typer.Option(help="fast, default or best; paper or released for the paper's solvers.")
+        str, typer.Option(help="fast, default, best or sample; msdm, paper or released for others' solvers.")
     ] = "default",
     steps: Annotated[int | None, typer.Option(help="Noise levels; more is slower and finer.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Runs from different noise, averaged.")] = None,
