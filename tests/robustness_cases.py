@@ -1,4 +1,4 @@
-"""Every kind of bad or odd input, and what `sourceprior separate` does with it.
+"""Every kind of bad or odd input, and what the command line does with it.
 
 `tests/test_robustness.py` runs them and writes docs/robustness.md.
 """
@@ -35,8 +35,10 @@ class Case:
         make: writes what is needed into a folder and returns the words of the command after `separate`; `PRIOR` stands
             for the small priors, and is added where no prior is named.
         says: part of what is printed on stderr.
-        code: the exit code; with 0 there are stems, which add up to the recording.
+        code: the exit code; with 0 there are stems, which add up to the recording, with 1 those of the recordings that
+            could be separated, each in a folder below the output folder.
         patch: what of the machine is made to fail, if anything.
+        command: which one, if not `separate`.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Case:
     says: str
     code: int = 2
     patch: Callable[[pytest.MonkeyPatch], None] = field(default=lambda _: None)
+    command: str = "separate"
 
 
 def wav(folder: Path, samples: np.ndarray, name: str = "mix.wav", subtype: str = "FLOAT") -> list[object]:
@@ -109,6 +112,30 @@ def no_entry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Path, "stat", refuse)
 
 
+def no_listing(patch: pytest.MonkeyPatch) -> None:
+    """What the system does for anyone but root: the folder `locked` may not be listed."""
+    known = os.scandir
+
+    def refuse(path: object = ".") -> object:
+        if Path(str(path)).name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return known(path)
+
+    patch.setattr(os, "scandir", refuse)
+
+
+def no_config(patch: pytest.MonkeyPatch) -> None:
+    """What the system does for anyone but root: config.json may not be read."""
+    known = Path.read_text
+
+    def refuse(path: Path, *words: object, **options: object) -> str:
+        if path.name == "config.json":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return known(path, *words, **options)
+
+    patch.setattr(Path, "read_text", refuse)
+
+
 def full_disk(patch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -161,6 +188,25 @@ def empty_folder(folder: Path) -> list[object]:
     return [folder / "empty", "-s", "speech"]
 
 
+def locked_folder(folder: Path) -> list[object]:
+    """A folder of two recordings, one of them in a folder `locked` below it."""
+    (folder / "all" / "locked").mkdir(parents=True)
+    wav(folder / "all", sound(), "free.wav")
+    wav(folder / "all" / "locked", sound())
+    return [folder / "all", "-s", "speech", "-s", "anything"]
+
+
+def out_is_a_circle(folder: Path) -> list[object]:
+    (folder / "all").mkdir()
+    (folder / "circle").symlink_to("circle")
+    return [wav(folder / "all", sound())[0].parent, "-s", "speech", "-o", folder / "circle"]
+
+
+def empty_list(folder: Path) -> list[object]:
+    (folder / "empty.jsonl").touch()
+    return ["table2", "--data", Path(__file__).parent / "data", "--mixtures", folder / "empty.jsonl"]
+
+
 def pipe(folder: Path) -> list[object]:
     os.mkfifo(folder / "pipe.wav")
     return [folder / "pipe.wav", "-s", "speech"]
@@ -195,6 +241,8 @@ CASES = [
     Case("header of an endless stream", lambda folder: length_field(folder, 2**32 - 1), "wrong header", 0),
     Case("no permission to read it", without_permission, "mix.wav may not be read", patch=no_permission),
     Case("no permission to enter its folder", lambda f: wav(f, sound()), "may not be read", patch=no_entry),
+    Case("a file in its folder may not be looked at", locked_folder, "may not be read", 1, no_entry),
+    Case("a folder in its folder may not be listed", locked_folder, "locked may not be read", 1, no_listing),
     Case("9 channels", lambda folder: wav(folder, np.stack([sound()] * 9, 1)), "At most 8 channels"),
     Case("unknown label", sources("speach"), "did you mean speech?"),
     Case("unknown label, nothing near", sources("zzz"), "`sourceprior labels` lists the known ones"),
@@ -202,6 +250,8 @@ CASES = [
     Case("the same label 20 times", sources(*["speech"] * 20), "", 0),
     Case("a source that is not there", sources("rain"), "rain does not sound like its source", 0),
     Case("prior folder without a config", prior(None, b""), "holds no config.json"),
+    Case("prior's name over 255 bytes", option("--prior", "x" * 300), "There is no folder"),
+    Case("no permission to read a config", prior("own", b""), "config.json' cannot be read: Perm", patch=no_config),
     Case("config that is no JSON", prior("{", b""), "cannot be read as the config of a prior"),
     Case("config that names other code", prior('{"network": {"class": "os.system", "options": {}}}', b""), "config"),
     Case("prior folder without weights", prior("own", None), "are missing"),
@@ -225,8 +275,12 @@ CASES = [
     Case("unknown engine", option("--engine", "magic"), "There is no engine 'magic'"),
     Case("no space left", option(), "No space left on device", patch=full_disk),
     Case("output folder that is a file", out_is_a_file, "not a folder"),
+    Case("output folder that is a link to itself", out_is_a_circle, "not a folder"),
+    Case("output folder's name over 255 bytes", option("-o", "x" * 300), "cannot be made: File name too long"),
+    Case("file name over 255 bytes", lambda folder: [folder / ("x" * 300), "-s", "speech"], "File name too long"),
     Case("file name with spaces", lambda folder: wav(folder, sound(), "my mix.wav"), "", 0),
     Case("file name with a newline", lambda folder: wav(folder, sound(), "my\nmix.wav"), "", 0),
     Case("file name with non-ASCII letters", lambda folder: wav(folder, sound(), "Übung 混ぜ.wav"), "", 0),
     Case("file name that is no UTF-8", lambda folder: wav(folder, sound(), os.fsdecode(b"\xff.wav")), "", 0),
+    Case("benchmark of an empty mixture list", empty_list, "holds no mixtures", command="benchmark"),
 ]  # fmt: skip

@@ -170,6 +170,8 @@ def _opened(path: Path) -> Iterator[Sequential]:
     """An open sound file; whatever goes wrong while it is read becomes a UserError."""
     try:
         if path.is_dir():
+            # A folder that may not be listed, as one among many recordings, is told of as such.
+            os.scandir(path).close()
             raise UserError(f"{path} is a folder, not a recording.")
         if not path.exists():
             raise UserError(f"There is no file {path}.")
@@ -183,11 +185,21 @@ def _opened(path: Path) -> Iterator[Sequential]:
     except PermissionError as error:
         raise UserError(f"{path} may not be read: permission denied.") from error
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError) as error:
-        if path.exists() and not os.access(path, os.R_OK):
-            raise UserError(f"{path} may not be read: permission denied.") from error
-        if path.exists() and path.stat().st_size == 0:
-            raise UserError(f"{path} is empty.") from error
-        raise UserError(f"{path} is not a sound file that can be read (WAV, FLAC, AIFF, CAF, Ogg, MP3 can).") from error
+        raise UserError(_unreadable(path)) from error
+
+
+def _unreadable(path: Path) -> str:
+    """Why a file could not be read, as far as the system tells."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        # A name that is too long, for example.
+        return f"{path} cannot be opened: {error.strerror}."
+    if not os.access(path, os.R_OK):
+        return f"{path} may not be read: permission denied."
+    if not size:
+        return f"{path} is empty."
+    return f"{path} is not a sound file that can be read (WAV, FLAC, AIFF, CAF, Ogg, MP3 can)."
 
 
 def is_folder(path: Path) -> bool:

@@ -143,7 +143,7 @@ def find_jobs(paths: Sequence[Path], out: Path) -> list[Job]:
     or with it where two would share one; a folder given stands for all recordings below it, whose order and
     sub-folders are kept. What lies in `out` is no recording.
 
-    Raises UserError for a folder without recordings, or one that is `out` as well.
+    Raises UserError for a folder without recordings, one that may not be listed, or one that is `out` as well.
     """
     if len(paths) == 1 and not audio.is_folder(paths[0]):
         return [Job(paths[0], out)]
@@ -152,9 +152,9 @@ def find_jobs(paths: Sequence[Path], out: Path) -> list[Job]:
         if not audio.is_folder(path):
             found.setdefault(path, Path(path.name))
             continue
-        if path.resolve() == out.resolve():
+        if _real(path) == _real(out):
             raise UserError(f"{path} holds the recordings: choose another folder for the stems with -o.")
-        inside = [file for file in sorted(path.rglob("*")) if _is_recording(file, path, out)]
+        inside = _recordings(path, out)
         if not inside:
             raise UserError(f"The folder {path} holds no recordings.")
         for file in inside:
@@ -173,11 +173,44 @@ def find_jobs(paths: Sequence[Path], out: Path) -> list[Job]:
     return jobs
 
 
-def _is_recording(file: Path, folder: Path, out: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return (
-        file.suffix.lower() in ENDINGS and not hidden and file.is_file() and out.resolve() not in file.resolve().parents
-    )
+def _recordings(folder: Path, out: Path) -> list[Path]:
+    """What lies below a folder and is to be separated, sorted.
+
+    Among it what the system keeps to itself, files that may not be looked at and sub-folders that may not be listed:
+    when their turn comes they fail, so that a person hears of them, and the others are done. Raises UserError where
+    the folder itself may not be listed.
+    """
+    refused: list[Path] = []
+
+    def refuse(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise UserError(f"The folder {folder} may not be read: {error.strerror}.") from error
+        refused.append(Path(error.filename))
+
+    files = [Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names]
+    wanted = [file for file in files if file.suffix.lower() in ENDINGS and _may_be_a_file(file)]
+    return sorted(path for path in wanted + refused if not _hidden(path, folder) and not _within(path, out))
+
+
+def _may_be_a_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return True
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _within(path: Path, out: Path) -> bool:
+    real, place = _real(path), _real(out)
+    return real == place or place in real.parents
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads; unlike `Path.resolve` with no error for links in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def finished(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:

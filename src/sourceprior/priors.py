@@ -97,20 +97,21 @@ class SourcePrior:
         Raises:
             UserError: the folder, a file in it, or an entry of its config is missing or unreadable.
         """
-        folder = Path(path)
-        if not folder.is_dir():
-            folder = download(str(path))
+        # Of os.path: Path.is_dir raises for a name that is too long.
+        folder = Path(path) if os.path.isdir(path) else download(str(path))
         file = folder / CONFIG
-        if not file.is_file():
-            raise UserError(f"'{path}' is not a prior: it holds no {CONFIG}.")
         try:
-            config = json.loads(file.read_text())
+            config = json.loads(file.read_text(encoding="utf-8"))
             denoiser = build(config)
             prior = cls(
                 name=str(config["name"]), denoiser=denoiser, labels=tuple(config["labels"]),
                 sample_rate=int(config["sample_rate"]), level=float(config["level"]), licence=str(config["licence"]),
                 config=config, card=text_of(folder / CARD), clips=text_of(folder / CLIPS),
             )  # fmt: skip
+        except FileNotFoundError as error:
+            raise UserError(f"'{path}' is not a prior: it holds no {CONFIG}.") from error
+        except OSError as error:
+            raise UserError(f"'{error.filename or file}' cannot be read: {error.strerror}.") from error
         except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
             raise UserError(f"'{file}' cannot be read as the config of a prior: {error!r}.") from error
         load_weights(denoiser, folder / WEIGHTS)

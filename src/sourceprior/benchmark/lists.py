@@ -14,13 +14,19 @@ from sourceprior.mixtures import TASKS, MixtureSpec, draw, labels_to_draw, read_
 
 PAPER_COUNT = 400
 """Mixtures per task in the paper."""
+OFFSETS = {
+    "joined": "sounds at random offsets; speech has none, as a speaker's joined utterances fill the mixture from a "
+    "random place in them on (--speech single gives every source a random offset)",
+    "single": "one clip per source, at random offsets for all, speech included",
+}
+"""Where sources begin, by how a speaker fills a mixture."""
 
 
 def columns_of(what: str, tasks: Sequence[str] | None, seconds: float) -> list[tuple[str, float]]:
     """(task, seconds) of a table or figure. Raises UserError for tasks that it does not have."""
     for task in tasks or ():
         if task not in TASKS:
-            raise UserError(f"There is no task {task!r}; choose {alternatives(list(TASKS))}.")
+            raise UserError(f"There is no task {task!r}; choose {_tasks()}.")
     if what in ("table3", "table4") and tasks:
         raise UserError(f"The tasks of {what} are the paper's: leave --task out.")
     if what == "table3":
@@ -51,11 +57,22 @@ def draw_columns(
 
 
 def given_columns(file: Path, count: int) -> list[list[MixtureSpec]]:
-    """The first `count` mixtures of each task and length of a list file."""
+    """The first `count` mixtures of each task and length of a list file.
+
+    Raises UserError for a list that is empty, cannot be read, or has tasks that do not exist.
+    """
     found: dict[tuple[str, float], list[MixtureSpec]] = {}
     for spec in read_list(file):
+        if spec.task not in TASKS:
+            raise UserError(f"The mixture list '{file}' has a task {spec.task!r}; a task is {_tasks()}.")
         found.setdefault((spec.task, spec.samples / spec.sample_rate), []).append(spec)
+    if not found:
+        raise UserError(f"The mixture list '{file}' holds no mixtures.")
     return [specs[:count] for specs in found.values()]
+
+
+def _tasks() -> str:
+    return alternatives(list(TASKS))
 
 
 def save(file: Path, lists: Sequence[Sequence[MixtureSpec]]) -> None:
@@ -79,8 +96,7 @@ def describe(split: str, level_of: str, speech_as: str, licence: str, seed: int,
     if given:
         return f"Mixtures: the list {given.name}."
     level = "its length" if level_of == "whole" else "its active part"
-    speech = "an utterance per speaker" if speech_as == "single" else "utterances joined until the mixture is full"
     return (
         f"Mixtures of the {split} split ({licence} licences, list seed {seed}); every source's RMS over {level} is "
-        f"uniform in -25 to -20 dBFS, random offsets, overlap of at least half of the shorter one; {speech}."
+        f"uniform in -25 to -20 dBFS, overlap of at least half of the shorter one; {OFFSETS[speech_as]}."
     )
