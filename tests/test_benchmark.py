@@ -1,5 +1,6 @@
 """The benchmark: whole tables on real clips, stopped and shared runs that give the same table, and its report."""
 
+import itertools
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import torch
 from sourceprior.baselines import wiener
 from sourceprior.baselines.training import Settings as TrainingSettings
 from sourceprior.baselines.training import Trainer
-from sourceprior.benchmark import grids, lists, rows
+from sourceprior.benchmark import grids, lists, pictures, rows
 from sourceprior.benchmark.published import MARK, TABLE2, TABLE4
 from sourceprior.benchmark.records import Records, mixture_digest
 from sourceprior.benchmark.running import Spent, run, shard_of
@@ -25,7 +26,7 @@ from sourceprior.datasets import read_manifest
 from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.errors import UserError
 from sourceprior.evaluation import Outcome
-from sourceprior.mixtures import TASKS, draw
+from sourceprior.mixtures import TASKS, active_span, draw, render, write_list
 from sourceprior.networks.conv_unet import ConvUNet
 from sourceprior.priors import SourcePrior
 from sourceprior.separators import baseline
@@ -278,6 +279,9 @@ def test_tables_3_and_4_and_the_solvers_with_gradients(prior, tmp_path, monkeypa
 
 def test_figures_2_and_3(prior, tmp_path, monkeypatch, capsys):
     words = ["--data", DATA, "--prior", prior, "--min-clips", 2, "--steps", 4, "--seconds", 0.5, "-q", "-o", tmp_path]
+    call(monkeypatch, "figure2", *words, "--report-only")
+    assert "Traced so far: 0 of 1 mixtures." in capsys.readouterr().out
+    assert not (tmp_path / "traces").exists()
     call(monkeypatch, "figure2", *words)
     assert "| hybrid | 1 |" in capsys.readouterr().out
     assert len(list(tmp_path.glob("figure2_*.png"))) == 1
@@ -291,6 +295,9 @@ def test_figures_2_and_3(prior, tmp_path, monkeypatch, capsys):
 
 
 def test_what_is_wrong_is_one_sentence(prior, tmp_path, monkeypatch, capsys):
+    empty, choir = tmp_path / "empty.jsonl", tmp_path / "choir.jsonl"
+    empty.touch()
+    write_list(choir, [replace(one, task="choir") for one in draw("two_sounds", 1, read_manifest(DATA, "test"), DATA)])
     for words, says in [
         (["table9"], "no 'table9'"),
         (["table2"], "Say where the clips are"),
@@ -302,6 +309,21 @@ def test_what_is_wrong_is_one_sentence(prior, tmp_path, monkeypatch, capsys):
         (["table2", "--data", DATA, "--prior", prior, "--level", "loud", "--min-clips", "2"], "no level 'loud'"),
         (["table2", "--data", DATA, "--prior", prior, "--baseline", tmp_path], "not a trained baseline"),
         (["table2", "--data", DATA, "--prior", prior, "--form", "other"], "no form 'other'"),
+        (["table2", "--data", DATA, "--prior", prior, "--mixtures", empty], "empty.jsonl' holds no mixtures"),
+        (["table2", "--data", DATA, "--prior", prior, "--mixtures", choir], "has a task 'choir'"),
+        *[
+            (["figure2", "--data", DATA, *words], f"figure2 does not take {words[0]}: leave it out")
+            for words in (
+                ["--method", "fast"],
+                ["--row", "w: steps=3"],
+                ["--compare", "new=folder"],
+                ["--baseline", tmp_path],
+                ["--against", "wiener"],
+                ["--zero-mean"],
+                ["--no-audio"],
+            )
+        ],
+        (["figure3", "--data", DATA], "figure3 does not take --data"),
     ]:
         call(monkeypatch, *words, "--limit", 1, "-q", "-o", tmp_path / "out", expect=2)
         printed = capsys.readouterr()
@@ -332,6 +354,84 @@ def test_figures_of_a_table_are_what_they_say():
     detail = grids.details([a], ("two_speech", 4.0), [("two_speech", 4.0)])
     assert detail.rows[0][2:5] == ["2.00", "25.0 %", "4.00"]
     assert "<td>2.50</td>" in grid.html()
+
+
+def test_rows_are_compared_with_one_that_was_measured(prior):
+    table = rows.table2(context(prior))
+
+    def chosen(*names: str, wanted: str = "posterior_mean", of: list[rows.Row] = table) -> tuple[str, str]:
+        return grids.compared_with([line(name, {"m": outcome(0, 1.0)}) for name in names], of, wanted)
+
+    assert chosen("unprocessed", "dps", "posterior_mean", "wiener") == ("posterior_mean", "")
+    name, said = chosen("unprocessed", "posterior_mean_fast", "wiener")
+    assert name == "posterior_mean_fast"
+    assert said == (
+        "Rows are compared with posterior mean, preset fast, as posterior mean, preset default is not measured (yet)."
+    )
+    assert chosen("unprocessed", "wiener", "nmf", wanted="hybrid")[0] == "wiener"
+    assert chosen("unprocessed")[0] == chosen()[0] == ""
+    assert "posterior mean, preset default is not measured (yet)" in chosen()[1]
+    third = rows.table3(context(prior))
+    assert chosen("unprocessed", "hybrid@tiny", "posterior_mean@tiny", of=third) == ("posterior_mean@tiny", "")
+    # Ablations without the whole: no differences, and the table says why.
+    partly = grids.table4([line("time", {"m": outcome(0, 1.0)}, ("speech_sound", 4.0))], [("speech_sound", 4.0)])
+    assert partly.rows[0][3] == partly.rows[0][5] == grids.NONE
+    assert "not measured (yet)" in partly.note
+
+
+def test_a_report_says_what_it_lacks(prior, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sourceprior.metrics.pesq_known", lambda: False)
+    words = ["--task", "two_speech", "--seconds", 1, "--no-audio", "--limit", 2, "-q", "-o", tmp_path]
+    rows_ = ["--method", "unprocessed", "--method", "wiener"]
+    call(monkeypatch, "table2", "--data", DATA, "--prior", prior, *words, *rows_)
+    told = capsys.readouterr()
+    text, page = (tmp_path / "table2.md").read_text(), (tmp_path / "table2.html").read_text()
+    (note,) = told.err.splitlines()
+    assert note.startswith("Note: PESQ is not measured")
+    for found in (text, page):
+        assert "as the package pesq is missing: pip install" in found
+        assert "Rows are compared with fixed Wiener filters, as posterior mean, preset default is not" in found
+        assert "Difference in SI-SDR to fixed Wiener filters" in found
+        assert "joined utterances fill the mixture" in found
+        assert "random offsets for all" not in found
+    assert "No stems of it are kept for 2 speech, 1 s." in page
+
+
+def test_what_is_said_of_offsets_is_so():
+    columns = [("speech_sound", 3.0), ("two_speech", 3.0)]
+    for speech_as, says in [("joined", "speech has none"), ("single", "random offsets for all, speech included")]:
+        assert says in lists.describe("test", "whole", speech_as, "commercial", 0, None)
+        drawn = lists.draw_columns(columns, 12, DATA, "test", set(LABELS), min_clips=2, speech_as=speech_as)
+        parts = []
+        for spec in (spec for own in drawn for spec in own):
+            spans = [active_span(wave) for wave in render(spec, DATA)]
+            (a, b), (c, d) = spans
+            assert min(b, d) - max(a, c) >= 0.5 * min(b - a, d - c)
+            for source in (source for source in spec.sources if source.label == "speech"):
+                first, length = source.pieces[0], sum(piece.stop - piece.start for piece in source.pieces)
+                if speech_as == "joined":
+                    assert (first.at, length) == (0, spec.samples)
+                else:
+                    assert len(source.pieces) == 1
+                    parts.append(first.at / (spec.samples - length))
+        if speech_as == "single":
+            # Somewhere in the room that is left, everywhere alike.
+            assert len(set(parts)) == 36
+            assert min(parts) < 0.2
+            assert max(parts) > 0.8
+            assert np.mean(parts) == pytest.approx(0.5, abs=0.15)
+
+
+def test_rows_of_one_cost_stand_side_by_side_in_the_picture():
+    costs = [0.0, 300.0, 300.0, 0.0, 8.0, 0.0, 300.0]
+    found = pictures.places(costs)
+    free = [found[0], found[3], found[5]]
+    assert free == sorted(free)
+    assert all(later > 1.5 * earlier for earlier, later in itertools.pairwise(free))
+    assert pictures.NO_NETWORK[0] < free[0] < free[-1] < pictures.NO_NETWORK[1]
+    assert found[1] < found[2] < found[6]
+    assert [found[i] for i in (1, 2, 6)] == pytest.approx([300] * 3, rel=0.1)
+    assert found[4] == pytest.approx(8, rel=0.01)
 
 
 def test_the_consistency_step_is_a_line_of_its_own(tmp_path):

@@ -108,6 +108,31 @@ def _repaired(outcome: Outcome) -> Outcome:
     )  # fmt: skip
 
 
+def compared_with(lines: Sequence[Line], rows: Sequence[Row], wanted: str) -> tuple[str, str]:
+    """Which row the others are compared with, and a sentence if it is not the wanted one, as that was not measured.
+
+    It is the wanted row (or the first of that name on other priors, `wanted@NAME`), else the first solver's that was
+    measured, else the first but for the mixture itself.
+
+    Args:
+        lines: of the rows that were measured.
+        rows: of the table.
+    """
+    measured = [line.of for line in lines if line.name == line.of]
+    own = [row for row in rows if row.name == wanted] or [row for row in rows if row.name.partition("@")[0] == wanted]
+    others = sorted(
+        (row for row in rows if row.name != UNPROCESSED),
+        key=lambda row: row.identity.get("method") != "solver",
+    )
+    found = next((row for row in [*own, *others] if row.name in measured), None)
+    title = own[0].title if own else wanted
+    if found is None:
+        return "", f"There is no row to compare with: {title} is not measured (yet)."
+    if found in own:
+        return found.name, ""
+    return found.name, f"Rows are compared with {found.title}, as {title} is not measured (yet)."
+
+
 def si_sdr_of(outcome: Outcome) -> float:
     """The figure of a mixture: mean SI-SDR of its sources, dB."""
     return float(np.mean(outcome.si_sdr))
@@ -198,6 +223,8 @@ def table4(lines: Sequence[Line], columns: Sequence[tuple[str, float]]) -> Grid:
         ["setting", "mixtures", "SI-SDR dB", "difference", "PESQ", "difference"],
     )
     full = next((line for line in lines if line.name == "hybrid"), None)
+    if full is None:
+        grid.note = "Its differences are to the setting with all of it, which is not measured (yet)."
 
     def own(line: Line) -> list[str]:
         found = line.outcomes.get(columns[0], {})

@@ -9,9 +9,12 @@ import numpy as np
 
 from sourceprior.benchmark.files import in_place
 from sourceprior.benchmark.grids import TITLES, Line, si_sdr_of
+from sourceprior.evaluation import Outcome
 from sourceprior.metrics import bootstrap_interval
 
 Column = tuple[str, float]
+NO_NETWORK = (0.05, 0.7)
+"""Stretch of the axis of network evaluations for the rows that need none."""
 
 
 def evaluations(lines: Sequence[Line], columns: Sequence[Column], path: Path) -> None:
@@ -22,19 +25,23 @@ def evaluations(lines: Sequence[Line], columns: Sequence[Column], path: Path) ->
     panels = figure.subplots(1, len(columns), squeeze=False)[0]
     own = [line for line in lines if line.name == line.of]
     for panel, column in zip(panels, columns, strict=True):
-        for number, line in enumerate(own):
-            found = list(line.outcomes.get(column, {}).values())
-            if not found:
-                continue
+        measured = {number: found for number, line in enumerate(own) if (found := _outcomes(line, column))}
+        costs = [float(np.mean([o.forwards + o.backwards for o in found])) for found in measured.values()]
+        for (number, found), place in zip(measured.items(), places(costs), strict=True):
             values = np.array([si_sdr_of(outcome) for outcome in found])
             low, high = bootstrap_interval(values)
-            cost = float(np.mean([outcome.forwards + outcome.backwards for outcome in found]))
             panel.errorbar(
-                # Rows without a network stand at a tenth of an evaluation: a logarithm has no zero.
-                max(cost, 0.1), values.mean(), [[values.mean() - low], [high - values.mean()]], fmt="os^Dv"[number % 5],
-                color=f"C{number % 10}", label=line.title, capsize=3,
+                place, values.mean(), [[values.mean() - low], [high - values.mean()]], fmt="os^Dv"[number % 5],
+                color=f"C{number % 10}", label=own[number].title, capsize=3,
             )  # fmt: skip
-        panel.set(xscale="log", xlabel="network evaluations (0.1: none)", title=_title(column, columns))
+        panel.set(xscale="log", xlabel="network evaluations", title=_title(column, columns))
+        if 0 in costs:
+            panel.axvspan(*NO_NETWORK, color="0.94", zorder=0)
+            middle = float(np.sqrt(NO_NETWORK[0] * NO_NETWORK[1]))
+            panel.text(
+                middle, 0.98, "no network", transform=panel.get_xaxis_transform(), va="top", ha="center", fontsize=8
+            )
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 1 else "")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("SI-SDR dB, 95 % interval")
     handles = {
@@ -42,6 +49,28 @@ def evaluations(lines: Sequence[Line], columns: Sequence[Column], path: Path) ->
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
     _save(figure, path)
+
+
+def places(costs: Sequence[float]) -> list[float]:
+    """Where rows stand on the axis of network evaluations: those of (nearly) one cost side by side, in their order.
+
+    Rows without a network share NO_NETWORK, as a logarithm has no zero; the others stay within a tenth of their cost.
+    """
+    found = [0.0] * len(costs)
+    # Costs that differ by less than a marker's width are one.
+    groups: dict[float, list[int]] = {}
+    for row, cost in enumerate(costs):
+        groups.setdefault(round(np.log10(cost), 1) if cost else -np.inf, []).append(row)
+    for rows in groups.values():
+        for number, row in enumerate(rows):
+            part = (number + 1) / (len(rows) + 1)
+            low, high = NO_NETWORK if not costs[row] else (0.9 * costs[row], 1.1 * costs[row])
+            found[row] = float(low * (high / low) ** part)
+    return found
+
+
+def _outcomes(line: Line, column: Column) -> list[Outcome]:
+    return list(line.outcomes.get(column, {}).values())
 
 
 def distribution(lines: Sequence[Line], columns: Sequence[Column], path: Path) -> None:

@@ -35,13 +35,14 @@ class Report:
         lines: rows with outcomes.
         columns: (task, seconds).
         main: the table itself.
-        against: name of the row that others are compared with.
+        against: name of the row that others are compared with; empty if none was measured.
         commands: what was called.
         keys: row -> key of its results, where its stems lie.
         specs: digest -> mixture.
         root: folder of the clips.
         note: about the mixtures.
         missing: titles of the table's rows that have not been measured.
+        remarks: sentences about what else the report lacks.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Report:
     root: Path
     note: str
     missing: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
     def grids(self) -> list[Grid]:
         """All tables, the main one first."""
@@ -79,6 +81,8 @@ class Report:
             draw(self.lines, self.columns, folder / f"{self.name}_{what}.png")
         tables = self.grids()
         head = f"{self.note} {machine()}"
+        for remark in self.remarks:
+            head += f" {remark}"
         if self.missing:
             head += f" Not measured (yet): {'; '.join(self.missing)}."
         text = "\n".join(
@@ -107,7 +111,10 @@ class Report:
         return text
 
     def _listening(self, folder: Path) -> list[str]:
-        """Players for the best, the median and the worst mixture of the row that others are compared with."""
+        """Players for the best, the median and the worst mixture of the row that others are compared with.
+
+        Where no stems of it are kept, for a task or at all, a sentence says so.
+        """
         chosen = next((line for line in self.lines if line.name == self.against), None)
         if chosen is None:
             return []
@@ -121,6 +128,9 @@ class Report:
                 ),
                 reverse=True,
             )
+            if not ranked:
+                where = f"{grids.TITLES[column[0]]}, {column[1]:g} s"
+                out.append(f"<p>No stems of it are kept for {html.escape(where)}.</p>")
             picks = {"best": ranked[:1], "median": ranked[len(ranked) // 2 :][:1], "worst": ranked[-1:]}
             for what, pick in picks.items():
                 for value, digest in pick:

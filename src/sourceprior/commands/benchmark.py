@@ -8,9 +8,19 @@ from typing import Annotated
 import typer
 
 WHAT = ("table2", "table3", "table4", "figure2", "figure3")
+TRACED = (
+    "prior data limit task seconds split level_of speech list_seed mixtures min_clips licence shard report_only device"
+)
+TAKES = {"figure2": {*TRACED.split(), "form", "steps", "out", "quiet"}, "figure3": {"form", "steps", "out", "quiet"}}
+"""What a figure can be told; a table takes every option."""
+NO_PESQ = (
+    "PESQ is not measured, and results measured with it are not shown, as the package pesq is missing: "
+    "pip install 'sourceprior[eval]', or say --no-pesq."
+)
 
 
 def benchmark(
+    context: typer.Context,
     what: Annotated[str, typer.Argument(help="table2, table3, table4, figure2 or figure3.")],
     data: Annotated[Path | None, typer.Option(help="Folder with manifest.csv and the clips it lists.")] = None,
     prior: Annotated[
@@ -64,7 +74,10 @@ def benchmark(
     steps: Annotated[int | None, typer.Option(min=4, help="Steps of the paper's solvers; 200 if not told.")] = None,
     against: Annotated[
         str | None,
-        typer.Option(help="Row that the others are compared with; posterior_mean, in table4 hybrid, if not told."),
+        typer.Option(
+            help="Row that the others are compared with; if not told posterior_mean, in table4 hybrid, or the first "
+            "solver that was measured."
+        ),
     ] = None,
     zero_mean: Annotated[bool, typer.Option(help="SI-SDR of zero-mean signals.")] = False,
     pesq: Annotated[bool, typer.Option(help="PESQ of speech; takes 0.3 s a stem.")] = True,
@@ -96,6 +109,11 @@ def benchmark(
         raise UserError(f"There is no {what!r} in the benchmark; choose {alternatives(WHAT)}.")
     if form not in ("paper", "released"):
         raise UserError(f"There is no form {form!r} of the paper's solvers; choose paper or released.")
+    for given in context.command.params:
+        told = getattr(context.get_parameter_source(given.name or ""), "name", "") == "COMMANDLINE"
+        if what in TAKES and told and given.name != "what" and given.name not in TAKES[what]:
+            names = given.secondary_opts if context.params.get(given.name or "") is False else given.opts
+            raise UserError(f"{what} does not take {names[0]}: leave it out.")
     part = shard_of(shard)
     if what == "figure3":
         make_folder(out)
@@ -132,23 +150,25 @@ def benchmark(
         with progress_bar("Tracing", quiet) as tell:
             grid, pictures = figures.figure2(
                 [spec for specs in drawn for spec in specs], data, sets[0], out, form=form, steps=steps or 200,
-                device=device, shard=part, tell=tell,
+                device=device, shard=part, measure=not report_only, tell=tell,
             )  # fmt: skip
         folder.write_figure(out, what, grid, pictures, machine())
         print(grid.markdown(), end="")
         return
 
-    context = rows.Context(
+    means = rows.Context(
         priors=sets, training=lambda: read_manifest(data, "train", licence), cache=out / "cache", form=form,
         steps=steps, device=device, supervised=baseline or (), extra=row or (),
     )  # fmt: skip
-    table = {"table2": rows.table2, "table3": rows.table3, "table4": rows.table4}[what](context)
-    if against is None:
-        own = "hybrid" if what == "table4" else "posterior_mean"
-        against = next((one.name for one in table if one.name.partition("@")[0] == own), table[0].name)
-    rows.choose(table, [against])
+    table = {"table2": rows.table2, "table3": rows.table3, "table4": rows.table4}[what](means)
+    wanted = against or ("hybrid" if what == "table4" else "posterior_mean")
+    if against:
+        rows.choose(table, [against])
     chosen = [] if report_only else rows.choose(table, method)
     measuring = {"zero_mean": zero_mean, "pesq": pesq and pesq_known()}
+    remarks = [] if measuring["pesq"] or not pesq else [NO_PESQ]
+    for remark in remarks:
+        typer.echo(f"Note: {remark}", err=True)
     limit = limit or lists.PAPER_COUNT
     before = [Records(out / "results", one, measuring) for one in table]
     # The report tells of all that was ever measured, also of a longer run before.
@@ -163,17 +183,20 @@ def benchmark(
     records = [Records(out / "results", one, measuring) for one in table]
     specs = lists.by_digest(drawn)
     lines = grids.lines_of(table, records, {digest: spec.samples / spec.sample_rate for digest, spec in specs.items()})
+    compared, remark = grids.compared_with(lines, table, wanted)
+    remarks += [remark] if remark else []
     report = Report(
         name=what,
         lines=lines,
         columns=list(dict.fromkeys((own[0].task, own[0].samples / own[0].sample_rate) for own in drawn if own)),
         main={"table2": grids.table2, "table3": grids.table3, "table4": grids.table4}[what],
-        against=against,
+        against=compared,
         commands=folder.commands(out, what),
         keys={one.name: own.key for one, own in zip(table, records, strict=True)},
         specs=specs,
         root=data,
         note=lists.describe(split, level_of, speech, licence, list_seed, mixtures),
+        remarks=remarks,
         missing=[one.title for one in table if one.name not in {line.of for line in lines}]
         + (rows.untrained(table) if what == "table2" else []),
     )
