@@ -174,7 +174,7 @@ def test_callback_counts_to_the_end(mixture, priors):
         ({"solver": "magic"}, "no solver 'magic'"),
         ({"options": {"chrun": 0.1}}, "did you mean churn"),
         ({"options": {"churn": "much"}}, "does not fit"),
-        ({"options": {"power": "none_such"}}, "no function 'none_such'"),
+        ({"options": {"power": "none_such"}}, "'none_such' does not fit"),
         ({"device": "tpu"}, "no device"),
         ({"seed": -1}, "seed must not be negative"),
     ],

@@ -14,10 +14,18 @@ import torch
 from torch import Tensor
 
 from sourceprior.errors import UserError
+from sourceprior.ranges import NonNegative, Positive
 from sourceprior.schedules import VP
 
 Rule = Callable[[Tensor, int, VP], Tensor]
 Norm = Literal["joint", "source"]
+CONSTANTS = {
+    "hybrid": ("std_scale", "floor", "sharpness", "norm"),
+    "dsg": ("std_scale", "norm"),
+    "dps": ("dps_step",),
+    "cqt": ("cqt_step",),
+}
+"""The rules by name, and which of the arguments of `rule` each of them has."""
 
 
 def direction(gradient: Tensor, norm: Norm) -> Tensor:
@@ -86,14 +94,21 @@ def cqt_diff(gradient: Tensor, t: int, process: VP, *, step: float = 0.001) -> T
 def rule(
     name: str,
     *,
-    dps_step: float | None = None,
-    std_scale: float = 1.0,
-    floor: float = 0.002,
-    sharpness: float = 1e3,
+    dps_step: NonNegative | None = None,
+    std_scale: NonNegative = 1.0,
+    floor: NonNegative = 0.002,
+    sharpness: Positive = 1e3,
     norm: Norm = "joint",
-    cqt_step: float = 0.001,
+    cqt_step: NonNegative = 0.001,
 ) -> Rule:
     """The rule of a name, "dps", "dsg", "hybrid" or "cqt" in any case, with its constants bound.
+
+    Args:
+        name: of the rule.
+        dps_step: `step` of "dps".
+        std_scale, norm: of "dsg" and "hybrid".
+        floor, sharpness: of "hybrid".
+        cqt_step: `step` of "cqt".
 
     Raises:
         UserError: a name that is none of these.

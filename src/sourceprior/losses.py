@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sourceprior.errors import UserError
+from sourceprior.ranges import AtLeastOne, NonNegative, Range
 
 
 def _norm(x: Tensor, squared: bool) -> Tensor:
@@ -79,7 +82,8 @@ class ReconstructionLoss:
     unit: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.time, self.group, self.stft) < 0 or self.time + self.group + self.stft == 0:
+        weights = (self.time, self.group, self.stft)
+        if not all(0 <= weight < math.inf for weight in weights) or sum(weights) == 0:
             raise UserError("The weights of the reconstruction loss must not be negative, and one must be positive.")
         if min(self.segments, self.n_fft, self.hop) < 1:
             raise UserError("Segments, transform size and hop of the reconstruction loss must be at least 1.")
@@ -106,3 +110,22 @@ class ReconstructionLoss:
     def __call__(self, y: Tensor, estimate: Tensor) -> Tensor:
         """Sum of the weighted terms of every item: mixtures (B, N) and their estimates (B, N) -> (B,)."""
         return self.terms(y, estimate).sum(-1)
+
+
+def loss_of(
+    *,
+    lambda_time: NonNegative = 1.0,
+    lambda_group: NonNegative = 0.05,
+    lambda_stft: NonNegative = 0.1,
+    squared: bool = True,
+    segments: AtLeastOne = 512,
+    n_fft: Annotated[int, Range(1, 2**16)] = 512,
+    hop: AtLeastOne = 256,
+    unit: bool = True,
+) -> ReconstructionLoss:
+    """The loss with these constants, by the names that they have among a solver's options; the paper's by default.
+
+    Raises:
+        UserError: as `ReconstructionLoss`.
+    """
+    return ReconstructionLoss(lambda_time, lambda_group, lambda_stft, squared, segments, n_fft, hop, unit)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sourceprior.errors import UserError, alternatives
+from sourceprior.guidance import CONSTANTS, Rule, rule
 from sourceprior.initial import Generator, standard_normal
-from sourceprior.losses import ReconstructionLoss
+from sourceprior.losses import loss_of
 from sourceprior.mixture import Mixture
 from sourceprior.priors import Source
+from sourceprior.ranges import Count, Positive
 from sourceprior.schedules import VP, vp_linear
-from sourceprior.solver_choice import check_options
+from sourceprior.solver_choice import check_options, options_of
 from sourceprior.solvers.analytical import analytical
 from sourceprior.solvers.gradient import gradient
 
@@ -25,6 +27,25 @@ TYPICAL_LEVEL = 10 ** (-22.5 / 20)
 """RMS of a source in the paper's mixtures: -25 to -20 dBFS."""
 
 
+RELEASED_LEAD = 50
+"""How many steps before its last one the released code's start lies, whatever T."""
+GUIDANCES = tuple(CONSTANTS)
+RELEASED: dict[str, dict[str, Any]] = {
+    "gradient": {
+        "squared": False,
+        "unit": False,
+        "dps_step": 1.5,
+        "std_scale": 0.09,
+        "norm": "source",
+        "clip": 1.0,
+        "guide_last": True,
+        "run_all": True,
+    },
+    "analytical": {"rounds": 2, "weight": 0.5, "scale_mixture": False, "snr": 1e-5, "clip": 1.0, "peak": 0.95},
+}
+"""Options of the solvers in which the released code departs from the paper."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A solver with everything that must be known to run it on a mixture.
@@ -32,7 +53,7 @@ class Recipe:
     Attributes:
         solver: `gradient` or `analytical`.
         options: its options.
-        steps: T of the process.
+        whole: all T steps of the process.
         start: index in the process of the noise level that the mixture starts at; None starts from noise.
         run_all: run all T steps although the state is at noise index `start`, as the released code does; otherwise
             only those from `start` down.
@@ -41,28 +62,27 @@ class Recipe:
 
     solver: Callable[..., Tensor]
     options: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = 200
+    whole: VP = field(default_factory=vp_linear)
     start: int | None = None
     run_all: bool = False
     shared_noise: bool = True
 
     def process(self) -> VP:
         """The steps that are run."""
-        whole = vp_linear(self.steps)
-        return whole if self.run_all or self.start is None else whole.first(self.start + 1)
+        return self.whole if self.run_all or self.start is None else self.whole.first(self.start + 1)
 
     def begin(self, problem: Mixture, generators: Sequence[Generator]) -> Tensor:
         """The state at the first noise level, in units of the waveform, `(B, K, N)` (paper, eq. 12).
 
         Draws `(1, N)` from each generator where the sources share their noise, `(K, N)` otherwise.
         """
-        whole, sources, length = vp_linear(self.steps), problem.num_sources, problem.y.shape[-1]
+        sources, length = problem.num_sources, problem.y.shape[-1]
         rows = 1 if self.shared_noise else sources
         z = standard_normal((rows, length), generators, problem.y).expand(-1, sources, -1)
         if self.start is None:
             state = z
         else:
-            alpha_bar = float(whole.alpha_bars[self.start])
+            alpha_bar = float(self.whole.alpha_bars[self.start])
             state = alpha_bar**0.5 * problem.y[:, None] + (1 - alpha_bar) ** 0.5 * z
         return state / float(self.process().alpha_bars[-1]) ** 0.5
 
@@ -72,55 +92,136 @@ class Recipe:
         return self.solver(problem, self.process(), x, generators=generators, **self.options, **hooks)
 
 
-def recipe(
-    preset: str = "paper",
-    guidance: str = "hybrid",
-    *,
-    steps: int = 200,
-    start: int | None = None,
-    from_noise: bool = False,
-    **options: Any,
-) -> Recipe:
+def recipe(preset: str = "paper", guidance: str | Rule = "hybrid", steps: int = 200, **options: Any) -> Recipe:
     """The recipe of a preset and a guidance setting.
 
     Args:
         preset: "paper" or "released".
-        guidance: "hybrid", "DSG", "DPS" or "cqt" for the gradient solver, "analytical" for UnDiff's; in any case.
-        steps: T, with the paper's β range.
-        start: noise index the mixture starts at; by default t* = 150 of 200 counted from 1, that is 149, and the same
-            fraction of other T.
-        from_noise: start the gradient solver from noise instead of the mixture (Table 4, t* = 200).
-        options: further options of the solver, which win over the preset's.
+        guidance: "hybrid", "DSG", "DPS" or "cqt" for the gradient solver, "analytical" for UnDiff's, in any case; or a
+            rule of one's own for the gradient solver, see `guidance`.
+        steps: T.
+        options: win over the preset's. Those of the solver, and the keyword-only ones of `begin_of` and
+            `guidance.rule` (gradient), `losses.loss_of` (gradient), and `process_of` (both).
 
     Raises:
-        UserError: an unknown preset or guidance, or a start that is not one of the T indices.
+        UserError: an unknown preset, guidance or option, a value out of range, or two that contradict each other.
     """
     if preset not in ("paper", "released"):
         raise UserError(f"There is no preset {preset!r} of the paper's solvers; choose paper or released.")
-    released = preset == "released"
+    known = isinstance(guidance, str) and guidance.lower() in (*GUIDANCES, "analytical")
+    if not known and not callable(guidance):
+        choice = alternatives([*GUIDANCES, "analytical"])
+        raise UserError(f"There is no guidance {guidance!r}; choose {choice}.")
+    solver = analytical if isinstance(guidance, str) and guidance.lower() == "analytical" else gradient
+    given = checked(solver, options)
+    chosen = {**(RELEASED[solver.__name__] if preset == "released" else {}), **given}
+    whole = process_of(steps, **_take(chosen, process_of))
+    if solver is analytical:
+        return Recipe(analytical, chosen, whole, shared_noise=False)
+    parts = _take(chosen, loss_of)
+    if chosen.get("loss") is None:
+        chosen["loss"] = loss_of(**parts)
+    elif given.keys() & parts.keys():
+        twice = sorted(given.keys() & parts.keys())[0]
+        raise UserError(f"The options loss and {twice} contradict each other: leave one of them out.")
+    constants = _take(chosen, rule)
+    used = CONSTANTS[guidance.lower()] if isinstance(guidance, str) else ()
+    if idle := sorted((given.keys() & constants.keys()) - set(used)):
+        name = guidance.lower() if isinstance(guidance, str) else "of one's own"
+        raise UserError(f"The guidance {name} has no constant {idle[0]}: leave it out, or choose another guidance.")
+    chosen["guidance"] = rule(guidance, **constants) if isinstance(guidance, str) else guidance
+    if chosen.get("clip") is not None and chosen["clip"] <= 0:
+        raise UserError(f"The option clip of gradient is a number above 0; {chosen['clip']} does not fit.")
+    start, run_all, shared = begin_of(preset, steps, **_take(chosen, begin_of))
+    return Recipe(gradient, chosen, whole, start, run_all, shared)
+
+
+def checked(solver: Callable[..., Tensor], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of "gradient" or "analytical", and of everything that a recipe sets up for it.
+
+    Raises:
+        UserError: as `check_options`.
+    """
+    return check_options(solver, options, *((begin_of, rule, loss_of) if solver is gradient else ()), process_of)
+
+
+def begin_of(
+    preset: str,
+    steps: int,
+    *,
+    start: Count | None = None,
+    from_noise: bool = False,
+    run_all: bool = False,
+    shared_noise: bool = True,
+) -> tuple[int | None, bool, bool]:
+    """Where the gradient solver begins: `start`, `run_all` and `shared_noise` of its `Recipe`.
+
+    Args:
+        start: noise index the mixture starts at. By default the paper's t* = 150 of 200, counted from 1, that is 149,
+            and the same fraction of other T; in the released code T - 1 - 50, which for T = 200 is the same.
+        from_noise: start from noise instead of the mixture (Table 4, t* = 200).
+        run_all, shared_noise: as in `Recipe`.
+
+    Raises:
+        UserError: a start that is not one of the T indices, or none to take as the default.
+    """
+    if from_noise:
+        if start is not None:
+            raise UserError("A run from noise has no start at the mixture: leave out one of start and from_noise.")
+        return None, run_all, shared_noise
+    if start is None and preset == "released" and steps <= RELEASED_LEAD:
+        raise UserError(
+            f"The released code starts {RELEASED_LEAD} steps before its last one and so needs more than "
+            f"{RELEASED_LEAD} steps, not {steps}: take more, or say the noise index with the option start."
+        )
     if start is None:
-        start = max(0, round(steps * PAPER_START / 200) - 1)
+        at_last = steps - 1 - RELEASED_LEAD
+        start = at_last if preset == "released" else max(0, round(steps * PAPER_START / 200) - 1)
     if not 0 <= start < steps:
         raise UserError(f"A process of {steps} steps has no step {start} to start from; choose 0 to {steps - 1}.")
-    if guidance.lower() == "analytical":
-        own: dict[str, Any] = {}
-        if released:
-            own = {"rounds": 2, "weight": 0.5, "scale_mixture": False, "snr": 1e-5, "clip": 1.0, "peak": 0.95}
-        return Recipe(analytical, own | options, steps=steps, shared_noise=False)
-    if guidance.lower() not in ("hybrid", "dsg", "dps", "cqt"):
-        known = alternatives(["hybrid", "dsg", "dps", "cqt", "analytical"])
-        raise UserError(f"There is no guidance {guidance!r}; choose {known}.")
-    own = {"guidance": guidance.lower()}
-    if released:
-        own |= {
-            "loss": ReconstructionLoss.released(),
-            "dps_step": 1.5,
-            "std_scale": 0.09,
-            "norm": "source",
-            "clip": 1.0,
-            "guide_last": True,
-        }
-    return Recipe(gradient, own | options, steps=steps, start=None if from_noise else start, run_all=released)
+    return start, run_all, shared_noise
+
+
+def process_of(steps: int, *, beta_min: Positive = 1e-4, beta_max: Positive = 2e-2) -> VP:
+    """The process of T = `steps`, β linear between the two.
+
+    Raises:
+        UserError: a range of β that is none.
+    """
+    if not 0 < beta_min <= beta_max < 1:
+        raise UserError(f"beta_min and beta_max must be ascending and between 0 and 1, not {beta_min} and {beta_max}.")
+    return vp_linear(steps, beta_min, beta_max)
+
+
+def keeps_level(sources: Sequence[Source], preset: str, *, level: Literal["prior", "recording"] | None = None) -> bool:
+    """Whether a mixture is solved at the level it has.
+
+    Args:
+        level: "recording": as it is; "prior": brought to the level of the priors' training. By default as it is in the
+            released form with ε-networks, whose code takes the sum of the sources as it comes.
+    """
+    if level is not None:
+        return level == "recording"
+    return preset == "released" and any(hasattr(source.prior.denoiser, "levels") for source in sources)
+
+
+def under(sources: Sequence[Source], process: VP) -> list[Source]:
+    """The sources, their ε-networks told the steps of this process whatever they were trained with, see `vp`.
+
+    The released code does so: with T = 60 a network trained with T = 200 hears of timestep 983 at step 59, although
+    the noise there is that of step 108 of 200. Other denoisers are told noise levels and stay what they are.
+    """
+    # Sources of one prior, or of one network, keep sharing it.
+    priors = {id(s.prior): s.prior for s in sources if hasattr(s.prior.denoiser, "under")}
+    read: dict[int, Any] = {id(prior.denoiser): prior.denoiser for prior in priors.values()}
+    read = {key: denoiser.under(process) for key, denoiser in read.items()}
+    told = {key: replace(prior, denoiser=read[id(prior.denoiser)]) for key, prior in priors.items()}
+    return [replace(source, prior=told.get(id(source.prior), source.prior)) for source in sources]
+
+
+def _take(options: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """What of the options the keyword-only parameters of a function are, taken out of them."""
+    return {name: options.pop(name) for name in options_of(function) if name in options}
 
 
 def scale_of(sources: Sequence[Source]) -> float:
@@ -131,6 +232,25 @@ def scale_of(sources: Sequence[Source]) -> float:
     if any(hasattr(source.prior.denoiser, "levels") for source in sources):
         return 1.0
     return sum(source.prior.level for source in sources) / len(sources) / TYPICAL_LEVEL
+
+
+def planned(solver: str, preset: str, options: Mapping[str, Any], steps: int) -> Recipe:
+    """The recipe of "gradient" or "analytical" with the options that the pipeline knows for them.
+
+    Args:
+        options: those of `recipe`, for "gradient" `guidance`, and `level`, which is the pipeline's own affair.
+
+    Raises:
+        UserError: as `recipe`.
+    """
+    chosen = dict(options)
+    guidance = chosen.pop("guidance", "hybrid") if solver == "gradient" else solver
+    if solver == "gradient" and not callable(guidance) and str(guidance).lower() not in GUIDANCES:
+        raise UserError(f"There is no guidance {guidance!r}; choose {alternatives(GUIDANCES)}.")
+    function = gradient if solver == "gradient" else analytical
+    check_options(function, {name: chosen.pop(name) for name in ("level",) if name in chosen}, keeps_level)
+    # Before they become arguments, of which some have other meanings.
+    return recipe(preset, guidance, steps, **checked(function, chosen))
 
 
 def paper_solver(
@@ -148,22 +268,13 @@ def paper_solver(
     """Run "gradient" or "analytical" for the pipeline, on any prior: mixtures `(B, N)` to sources `(B, K, N)`.
 
     Args:
-        options: of the solver, and `lambda_time`, `lambda_group`, `lambda_stft`, `start` (noise index), `from_noise`.
+        options: as for `planned`.
         scale: of the waveform, see `scale_of`; it is divided by this before and multiplied again after.
 
     Raises:
-        UserError: an option that the solver does not have.
+        UserError: as `planned`.
     """
-    function = gradient if solver == "gradient" else analytical
-    chosen = dict(options)
-    weights = {name: chosen.pop(f"lambda_{name}") for name in ("time", "group", "stft") if f"lambda_{name}" in chosen}
-    if weights and "loss" not in chosen:
-        chosen["loss"] = (
-            ReconstructionLoss.released(**weights) if preset == "released" else ReconstructionLoss(**weights)
-        )
-    own = {name: chosen.pop(name) for name in ("start", "from_noise") if name in chosen}
-    guidance = chosen.pop("guidance", "hybrid") if solver == "gradient" else "analytical"
-    run = recipe(preset, guidance, steps=steps, **own, **check_options(function, chosen))
+    run = planned(solver, preset, options, steps)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         return problem.denoise(scale * x, scale * sigma) / scale

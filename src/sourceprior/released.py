@@ -19,9 +19,9 @@ from sourceprior.labels import folded
 from sourceprior.mixture import Mixture
 from sourceprior.networks.attention_unet import AttentionUNet
 from sourceprior.networks.diffwave import DiffWave
-from sourceprior.presets import recipe, seeded
+from sourceprior.presets import recipe
 from sourceprior.priors import SourcePrior
-from sourceprior.schedules import vp_linear
+from sourceprior.sampling import generator
 from sourceprior.vp import VPDenoiser, classifier_free, frozen, joint
 
 EXPECTED = "a checkpoint of the attention U-Net (a dict with 'model' and 'ema') or of UnDiff's DiffWave"
@@ -84,25 +84,28 @@ def solve(
         steps: T of the process; β always runs from 1e-4 to 2e-2.
         preset: "released" or "paper".
         guidance: "hybrid", "DPS", "DSG", "cqt" or "analytical", in any case.
-        start: noise index the mixture starts at; by default three quarters of T. Not used by "analytical".
+        start: noise index the mixture starts at; by default as in `presets.begin_of`. "analytical" starts from noise.
         noise: every normal draw of the released code in its order, (draws, N); random noise by default.
-        seed: of the random noise, where none is recorded.
+        seed: of the random noise, where none is recorded; the same as with `separate`.
         label_scale: of classifier-free guidance, towards the label and away from the network's row of "no class".
         trace: the solver's own hook, called after every step: with a `Step` by the gradient solver, with (t, state) by
             the analytical one.
-        options: further options of the solver.
+        options: further options, as for `presets.recipe`.
 
     Returns:
         The sources, (K, N).
 
     Raises:
         ValueError: counts of networks, labels and noise that do not belong together.
-        UserError: an unknown preset or guidance.
+        UserError: an unknown preset, guidance or option, or a value that does not fit.
     """
     if len(networks) != len(labels):
         raise ValueError(f"{len(networks)} networks and {len(labels)} labels: one label per network is needed.")
     y = torch.as_tensor(mixture, dtype=torch.float32).reshape(1, -1)
-    process = vp_linear(steps)
+    analytical = guidance.lower() == "analytical"
+    own_options: dict[str, Any] = {"peak": None} if analytical else {} if start is None else {"start": start}
+    run = recipe(preset, guidance, steps, **own_options | options)
+    process = run.whole
     readers = {id(network): VPDenoiser(network, process) for network in networks}
     own = [readers[id(network)] for network in networks]
     denoise = joint(own, [int(i) for i in labels])
@@ -111,15 +114,11 @@ def solve(
         rows = [getattr(network, "null_label", label) for network, label in zip(networks, labels, strict=True)]
         denoise = classifier_free(denoise, joint(own, [int(row) for row in rows]), label_scale)
     problem = Mixture(y, denoise, len(labels))
-    analytical = guidance.lower() == "analytical"
-    if analytical:
-        options = {"peak": None} | options
-    generators: Sequence[Any] = seeded(1, seed)
+    generators: Sequence[Any] = [generator(seed)]
     if noise is not None:
         draws = torch.as_tensor(noise, dtype=torch.float32)
         generators = [Recording(as_used(draws, len(labels), steps, analytical and preset == "released"))]
     with torch.no_grad(), frozen(readers.values()):
-        run = recipe(preset, guidance, steps=steps, start=start, **options)
         return run(problem, generators=generators, **({"trace": trace} if trace else {}))[0]
 
 

@@ -53,7 +53,8 @@ class Settings:
         tell_apart: sources of one label become different parts of it where the prior knows some, see `voices`.
         label_scale: classifier-free guidance: 1 is the label alone, more exaggerates it, see `conditioning`.
         precision: of the networks, "float32" or "bfloat16"; None: what their priors say.
-        form: of the paper's solvers, gradient and analytical: "paper", its text, or "released", its code.
+        form: of the paper's solvers, gradient and analytical: "paper", its text, or "released", its code. In the
+            released form ε-networks are told the steps of this very process, see `presets.under`.
     """
 
     steps: int = 20
@@ -88,6 +89,8 @@ class Settings:
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}.")
         with_precision([], self.precision)
+        if self.form not in ("paper", "released"):
+            raise UserError(f"There is no form {self.form!r} of the paper's solvers; choose paper or released.")
         if self.noise_db is not None and not -100 <= self.noise_db <= 0:
             raise UserError(f"noise_db must lie between -100 and 0, not {self.noise_db}.")
 
@@ -105,23 +108,59 @@ PRESETS = {
 }
 PAPER_SOLVERS = ("gradient", "analytical")
 """Solvers with noise levels and a start of their own, see `presets`."""
+OWN_PRESETS = {"gradient": ("paper", "released"), "analytical": ("paper", "released"), "dirac": ("msdm",)}
+"""Presets of solvers that have some of their own, the usual one first; the others share what is left."""
 NOISE_SOLVERS = ("posterior_mean",)
 """Solvers that leave what no source explains, down to a noise level."""
 
 
 def settings_of(preset: str, **changes: Any) -> Settings:
-    """A preset with the `changes` that are not None. Raises UserError for an unknown preset or values out of range."""
-    if preset not in PRESETS:
-        raise UserError(f"There is no preset {preset!r}; choose {alternatives(list(PRESETS))}.")
-    if changes.get("solver") in PAPER_SOLVERS and PRESETS[preset].solver not in PAPER_SOLVERS:
-        preset = "paper"
-    if changes.get("solver") == "dirac" and PRESETS[preset].solver != "dirac":
-        preset = "msdm"
+    """A preset with the `changes` that are not None.
+
+    Raises UserError for an unknown preset, solver or option, values out of range, or a change that the preset or the
+    solver contradicts or would not heed.
+    """
     given = {name: value for name, value in changes.items() if value is not None}
+    preset = preset_of(preset, given.get("solver"))
     chosen = PRESETS[preset]
     # A preset's options are its solver's own; what the user gives wins over them.
-    own = chosen.options if given.get("solver", chosen.solver) == chosen.solver else {}
-    return replace(chosen, **given | {"options": {**own, **given.get("options", {})}})
+    solver = given.get("solver", chosen.solver).replace("-", "_")
+    own = chosen.options if solver == chosen.solver else {}
+    settings = replace(chosen, **given | {"solver": solver, "options": {**own, **given.get("options", {})}})
+    if solver not in PAPER_SOLVERS:
+        if "form" in given:
+            raise UserError(f"The solver {solver} has no form; leave it out, or choose {alternatives(PAPER_SOLVERS)}.")
+        check_options(find_solver(solver), settings.options)
+        return settings
+    from sourceprior.presets import planned
+
+    for name in ("sigma_max", "sigma_min"):
+        if name in given:
+            raise UserError(f"The solver {solver} has the noise levels of its process: leave {name} out.")
+    if settings.candidates > 1:
+        raise UserError(f"The solver {solver} makes one run, not {settings.candidates}: leave the candidates out.")
+    planned(solver, settings.form, settings.options, settings.steps)
+    return settings
+
+
+def preset_of(preset: str, solver: str | None = None) -> str:
+    """The preset that counts where a solver is named as well: default and sample stand for the solver's own.
+
+    Raises UserError for an unknown preset or solver, or a preset of another solver.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"There is no preset {preset!r}; choose {alternatives(list(PRESETS))}.")
+    if solver is None:
+        return preset
+    name = find_solver(solver).__name__
+    known = OWN_PRESETS.get(name) or [each for each in PRESETS if PRESETS[each].solver not in OWN_PRESETS]
+    if preset in known:
+        return preset
+    if preset in ("default", "sample"):
+        return known[0]
+    raise UserError(
+        f"The preset {preset} is not for the solver {name}: leave one of them out, or choose {alternatives(known)}."
+    )
 
 
 def find_device(name: str) -> torch.device:
@@ -229,6 +268,7 @@ def solve_pieces(
     The mixture is scaled so that a typical source has the level the priors were trained at, and the stems are scaled
     back. In a recording of several windows that level is the one around each moment, and a source that is absent for
     some seconds is silent there (`absence`). With a noise level, which is one for the whole, the level is one, too.
+    None of this is done where the paper's solvers take the mixture at its own level, see `presets.keeps_level`.
     Same seed, same stems; the noise is drawn on the CPU, so that this does not depend on the device. A mixture
     longer than `settings.block` is solved in blocks, and no more than one of them is in memory.
 
@@ -237,8 +277,15 @@ def solve_pieces(
     device = device or torch.device("cpu")
     sources = with_precision(sources, settings.precision)
     solver = find_solver(settings.solver)
-    options = settings.options
-    if settings.solver not in PAPER_SOLVERS:
+    options, untouched = settings.options, False
+    if settings.solver in PAPER_SOLVERS:
+        from sourceprior.presets import keeps_level, planned, under
+
+        run = planned(settings.solver, settings.form, options, settings.steps)
+        untouched = keeps_level(sources, settings.form, level=options.get("level"))
+        if settings.form == "released":
+            sources = under(sources, run.whole)
+    else:
         options = check_options(solver, options)
     if settings.noise_db is not None and solver.__name__ not in NOISE_SOLVERS:
         raise UserError(f"The solver {solver.__name__} knows no noise level; choose {alternatives(NOISE_SOLVERS)}.")
@@ -249,6 +296,8 @@ def solve_pieces(
     noise_std = 0.0 if settings.noise_db is None else loud * 10 ** (settings.noise_db / 20)
 
     def gain_of(start: int, stop: int) -> Tensor:
+        if untouched:
+            return torch.ones(())
         if several and settings.noise_db is None:
             return loud / between(whole.levels, whole.step, start, stop).clamp_min(1e-12)
         return torch.tensor(loud / max(whole.rms, 1e-12))
@@ -282,7 +331,7 @@ def solve_pieces(
                 problem, sources, settings, solver, options, level, handover, generator(seed, index), progress
             )
         stems = finite(stems, settings.solver)
-        if several:
+        if several and not untouched:
             stems = silence_absent(stems, problem, level, rate, seed)
         del problem
         give_back()

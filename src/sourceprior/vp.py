@@ -68,6 +68,21 @@ class VPDenoiser(nn.Module):
         process = vp_linear(**config["denoiser"].get("process", {}))
         return cls(network, process, spectrum=torch.ones(len(config["labels"]), 513), level=float(config["level"]))
 
+    def under(self, process: VP) -> VPDenoiser:
+        """The same network, told steps of another process, in whose noise levels it then reads and answers.
+
+        What the network makes of timestep t · 1000 / T of that process is its own affair: it stands for another noise
+        level than the one it was trained with, unless the two processes are the same.
+        """
+        return VPDenoiser(
+            self.network,
+            process,
+            condition="beta" if self.condition == "beta" else "timestep",
+            interpolate=self.interpolate,
+            spectrum=self.average,
+            level=self.level,
+        ).train(self.training)
+
     def spectrum(self, label: Tensor) -> Tensor:
         """Average power per STFT bin of each class: label (B,) -> (B, 513)."""
         return self.average[label.clamp(max=len(self.average) - 1)]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sourceprior.initial import standard_normal
 from sourceprior.mixture import Mixture
+from sourceprior.ranges import Count, NonNegative, Positive
 from sourceprior.schedules import VP, as_vp
 
 
@@ -20,13 +21,13 @@ def analytical(
     generators: Sequence[torch.Generator],
     callback: Callable[[int, int, float, Tensor], None] | None = None,
     trace: Callable[[int, Tensor], None] | None = None,
-    rounds: int = 1,
-    weight: float | None = None,
+    rounds: Count = 1,
+    weight: NonNegative | None = None,
     scale_mixture: bool = True,
-    snr: float = 0.0,
-    langevin_steps: int = 150,
-    clip: float | None = None,
-    peak: float | None = None,
+    snr: NonNegative = 0.0,
+    langevin_steps: Count = 150,
+    clip: Positive | None = None,
+    peak: Positive | None = None,
 ) -> Tensor:
     """Separate without gradients (Iashchenko et al. 2023); the defaults are one exact projection per step.
 

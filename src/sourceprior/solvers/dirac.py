@@ -11,6 +11,7 @@ from torch import Tensor
 from sourceprior.errors import UserError
 from sourceprior.initial import standard_normal
 from sourceprior.mixture import Mixture
+from sourceprior.ranges import AtLeastOne, NonNegative, Positive
 
 
 def dirac(
@@ -22,9 +23,9 @@ def dirac(
     callback: Callable[[int, int, float, Tensor], None] | None = None,
     likelihood: Literal["dirac", "gaussian"] = "dirac",
     constrained: int = -1,
-    gamma: float | None = None,
-    num_resamples: int = 2,
-    churn: float = 0.0,
+    gamma: Positive | None = None,
+    num_resamples: AtLeastOne = 2,
+    churn: NonNegative = 0.0,
 ) -> Tensor:
     """Separate by Euler steps along the posterior's score, every level done several times with fresh noise.
 

@@ -21,6 +21,7 @@ from torch.nn.functional import avg_pool2d
 
 from sourceprior.initial import standard_normal
 from sourceprior.mixture import Mixture
+from sourceprior.ranges import NonNegative
 from sourceprior.stft import istft, stft
 
 Power = Callable[[Tensor, Mixture, float], Tensor]
@@ -64,8 +65,8 @@ def posterior_mean(
     split: Literal["tf", "equal"] = "tf",
     power: Power = second_moment,
     method: Literal["2m", "euler", "heun"] = "2m",
-    churn: float = 0.0,
-    temperature: float = 1.0,
+    churn: NonNegative = 0.0,
+    temperature: NonNegative = 1.0,
     start: Literal["share", "mixture"] = "share",
 ) -> Tensor:
     """Separate by sampling from the posterior of the sources given the mixture.
