@@ -26,7 +26,16 @@ from sourceprior.labels import find
 from sourceprior.library import PriorLike, load_priors
 from sourceprior.pieces import Pieces
 from sourceprior.priors import Source
-from sourceprior.sampling import Overview, Progress, Settings, find_device, overview, settings_of, solve_pieces
+from sourceprior.sampling import (
+    Overview,
+    Progress,
+    Settings,
+    find_device,
+    overview,
+    preset_of,
+    settings_of,
+    solve_pieces,
+)
 from sourceprior.stem_files import StemFiles
 from sourceprior.stem_files import make_folder as make_folder
 from sourceprior.version import __version__
@@ -35,6 +44,7 @@ FAINT = 1e-3
 """A stem with less than this share of the energy is reported: its source may not be in the recording."""
 UNEXPLAINED_DB = -30.0
 """Noise level of `residual="stem"` in dB of the mixture."""
+LAST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -201,7 +211,8 @@ class Separating:
         source_path: Any = None,
     ) -> None:
         self.started = time.perf_counter()
-        self.stream, self.preset, self.seed, self.callback = stream, preset, seed, callback
+        self.stream, self.seed, self.callback = stream, seed, callback
+        self.preset = preset_of(preset, settings.get("solver"))
         self.path = source_path if isinstance(source_path, (str, os.PathLike)) else None
         self.settings: Settings = settings_of(preset, **settings, noise_db=noise_level(residual, noise_db))
         check_seed(seed)
@@ -316,9 +327,11 @@ class Separating:
 
 
 def check_seed(seed: int) -> None:
-    """Raise UserError for a seed below 0."""
+    """Raise UserError for a seed below 0, or above what every generator takes."""
     if seed < 0:
         raise UserError(f"The seed must not be negative: {seed}.")
+    if seed > LAST_SEED:
+        raise UserError(f"The seed must be {LAST_SEED} at most, not {seed}.")
 
 
 def noise_level(residual: str | None, noise_db: float | None) -> float | None:

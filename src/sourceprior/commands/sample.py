@@ -14,7 +14,7 @@ def sample(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the files.")] = Path("out"),
     seconds: Annotated[float, typer.Option(min=0.1, max=60, help="Length of each.")] = 4.0,
     steps: Annotated[int, typer.Option(min=1, max=10000, help="Steps of the process.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same sounds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same sounds; 0 or more.")] = 0,
     label_scale: Annotated[
         float, typer.Option(min=0, max=100, help="How much the label counts: 2 exaggerates it, 0 forgets it.")
     ] = 1.0,
@@ -38,8 +38,9 @@ def sample(
     from sourceprior.progress import progress_bar
     from sourceprior.sampling import find_device
     from sourceprior.schedules import vp_linear
-    from sourceprior.separation import make_folder
+    from sourceprior.separation import check_seed, make_folder
 
+    check_seed(seed)
     make_folder(out)
     (source,) = with_precision(find([label], load_priors(prior or None)), precision)
     place = find_device(device)
