@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,3 +102,12 @@ def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
     wanted = scale * target
     rest = (estimate - wanted).square().sum(-1)
     return 10 * torch.log10(wanted.square().sum(-1).clamp_min(1e-20) / rest.clamp_min(1e-20))
+
+
+def with_null(value: Any) -> Any:
+    """Nested dicts and lists with None for what is not finite, which JSON has no numbers for."""
+    if isinstance(value, dict):
+        return {key: with_null(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -26,7 +26,7 @@ def diagnose(
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Look at its first seconds only.")] = None,
     preset: Annotated[str, typer.Option(help="paper or released.")] = "paper",
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Steps of the process.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same run; 0 or more.")] = 0,
     label_scale: Annotated[
         float, typer.Option(min=0, max=100, help="How much the labels count: 2 exaggerates them, 0 forgets them.")
     ] = 1.0,
@@ -53,20 +53,22 @@ def diagnose(
     from sourceprior import audio
     from sourceprior.conditioning import guided
     from sourceprior.diagnostic_plots import figure_2, figure_3, side_by_side
-    from sourceprior.diagnostics import Trace, conflicts, gamma_schedules, si_sdr
+    from sourceprior.diagnostics import Trace, conflicts, gamma_schedules, si_sdr, with_null
     from sourceprior.errors import UserError
     from sourceprior.fullband import downmix
     from sourceprior.labels import find
     from sourceprior.library import load_priors
     from sourceprior.mixture import Mixture
-    from sourceprior.presets import recipe, scale_of, seeded
+    from sourceprior.presets import keeps_level, recipe, scale_of, seeded, under
     from sourceprior.priors import joint, with_precision
     from sourceprior.progress import progress_bar
     from sourceprior.sampling import find_device
     from sourceprior.schedules import vp_linear
-    from sourceprior.separation import make_folder
+    from sourceprior.separation import check_seed, make_folder
     from sourceprior.vp import frozen
 
+    check_seed(seed)
+    whole = recipe(preset, steps=steps).whole
     make_folder(out)
     sources = with_precision(find(source, load_priors(prior or None)), precision)
     if reference and len(reference) != len(sources):
@@ -75,17 +77,25 @@ def diagnose(
 
     def mono(path: Path) -> Any:
         recording = audio.read(path)
-        mid = downmix(recording.samples)
-        mid = mid if seconds is None else mid[:, : round(seconds * recording.sample_rate)]
+        samples = recording.samples
+        samples = samples if seconds is None else samples[:, : round(seconds * recording.sample_rate)]
+        try:
+            audio.check(audio.survey(audio.Stream.of(samples, recording.sample_rate)), recording.sample_rate)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        mid = downmix(samples)
         length = max(1, round(mid.shape[1] * rate / recording.sample_rate))
         wave = audio.resample(mid, recording.sample_rate, rate, length)[0]
         return torch.from_numpy(np.ascontiguousarray(wave)).float()[None]
 
     y = mono(mixture)
     scale = scale_of(sources)
+    if preset == "released":
+        sources = under(sources, whole)
     # Sources are brought to the level of the priors, and both to the paper's -22.5 dBFS where that is another.
     level = float(np.mean([s.prior.level for s in sources])) / scale
     gain = level * len(sources) ** 0.5 / max(float(y.square().mean().sqrt()), 1e-12)
+    gain = 1.0 if keeps_level(sources, preset) else gain
     y = (gain * y).to(place)
     true = None
     if reference:
@@ -115,7 +125,7 @@ def diagnose(
     names = [s.name for s in sources]
     report = {"sources": names, "preset": preset, "steps": steps, "seed": seed, "label_scale": label_scale}
     report |= {rule: replace(trace, states={}).table() for rule, trace in traces.items()}
-    (out / "diagnostics.json").write_text(json.dumps(report) + "\n")
+    (out / "diagnostics.json").write_text(json.dumps(with_null(report), allow_nan=False) + "\n")
     scores = None if true is None else {rule: si_sdr(own, true[0]).tolist() for rule, own in stems.items()}
     notes = None if scores is None else {rule: [f"{dB:.1f} dB" for dB in row] for rule, row in scores.items()}
     figure_2(traces, names, rate, out / "figure2.png")
