@@ -102,7 +102,7 @@ def solve(
     if len(networks) != len(labels):
         raise ValueError(f"{len(networks)} networks and {len(labels)} labels: one label per network is needed.")
     y = torch.as_tensor(mixture, dtype=torch.float32).reshape(1, -1)
-    analytical = guidance.lower() == "analytical"
+    analytical = str(guidance).lower() == "analytical"
     own_options: dict[str, Any] = {"peak": None} if analytical else {} if start is None else {"start": start}
     run = recipe(preset, guidance, steps, **own_options | options)
     process = run.whole
