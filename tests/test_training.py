@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from processes_case import few_draws
 from sourceprior import training
 from sourceprior.commands.train import train
 from sourceprior.datasets import SPEECH, ClipBank, read_manifest
@@ -51,8 +52,9 @@ def test_killed_and_resumed_is_bit_for_bit_the_undisturbed_run(bank: ClipBank, t
 
 
 def test_a_damaged_checkpoint_is_left_for_the_best_one_or_named(
-    bank: ClipBank, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bank: ClipBank, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(training, "measure_spectra", few_draws)
     trainer = trained(bank, tmp_path, 1)
     trainer.save("best.pt")
     whole = (tmp_path / "last.pt").read_bytes()
@@ -155,7 +157,10 @@ def test_selectivity_reports_every_case_and_knows_a_wiener_filter(bank: ClipBank
         assert figures[f"{name} @1"] > figures[f"{name} @5"] > -1
 
 
-def test_selectivity_leaves_out_what_there_are_no_clips_of(bank: ClipBank, tmp_path: Path) -> None:
+def test_selectivity_leaves_out_what_there_are_no_clips_of(
+    bank: ClipBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "measure_spectra", few_draws)
     trainer = Trainer(SMALL, bank, tmp_path)
     for split, wanted in (((SPEECH,), {"speech/own"}), (("Bark", "rain"), {"sounds/own", "sounds/wrong label"})):
         clips = [clip for clip in read_manifest(DATA, "test") if clip.label in split]
