@@ -196,6 +196,10 @@ def locked_folder(folder: Path) -> list[object]:
     return [folder / "all", "-s", "speech", "-s", "anything"]
 
 
+def locked_alone(folder: Path) -> list[object]:
+    return [folder / "all" / "locked", *locked_folder(folder)[1:]]
+
+
 def out_is_a_circle(folder: Path) -> list[object]:
     (folder / "all").mkdir()
     (folder / "circle").symlink_to("circle")
@@ -241,6 +245,7 @@ CASES = [
     Case("header of an endless stream", lambda folder: length_field(folder, 2**32 - 1), "wrong header", 0),
     Case("no permission to read it", without_permission, "mix.wav may not be read", patch=no_permission),
     Case("no permission to enter its folder", lambda f: wav(f, sound()), "may not be read", patch=no_entry),
+    Case("folder that may not be listed", locked_alone, "may not be read", patch=no_listing),
     Case("a file in its folder may not be looked at", locked_folder, "may not be read", 1, no_entry),
     Case("a folder in its folder may not be listed", locked_folder, "locked may not be read", 1, no_listing),
     Case("9 channels", lambda folder: wav(folder, np.stack([sound()] * 9, 1)), "At most 8 channels"),
