@@ -47,7 +47,10 @@ def evaluations(lines: Sequence[Line], columns: Sequence[Column], path: Path) ->
     handles = {
         label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    # As many beside one another as fit, and room for as many lines as that makes.
+    beside = max(1, min(4, int(figure.get_figwidth() / 2.3)))
+    figure.set_figheight(3.8 + 0.2 * -(-len(handles) // beside))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=beside, fontsize=8)
     _save(figure, path)
 
 
