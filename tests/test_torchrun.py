@@ -11,7 +11,7 @@ from sourceprior.priors import SourcePrior
 
 
 def test_killed_under_torchrun_and_called_again_is_bit_for_bit_the_undisturbed_run(tmp_path: Path) -> None:
-    ended = subprocess.run([sys.executable, case.__file__, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([sys.executable, case.__file__, str(tmp_path)], capture_output=True, text=True, timeout=900)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert (tmp_path / "killed" / "was_killed").exists()
     whole, again = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "killed"))
