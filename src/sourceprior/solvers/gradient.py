@@ -56,6 +56,7 @@ def gradient(
     floor: float = 0.002,
     sharpness: float = 1e3,
     norm: Literal["joint", "source"] = "joint",
+    cqt_step: float = 0.001,
     clip: float | None = None,
     guide_last: bool = False,
 ) -> Tensor:
@@ -73,6 +74,7 @@ def gradient(
         loss: the reconstruction loss; the paper's by default.
         dps_step: DPS's constant, which the paper does not give; 1 / (2 K) by default, see `guidance.dps`.
         std_scale, floor, sharpness, norm: constants of DSG and hybrid, see `guidance`.
+        cqt_step: constant of the CQT-Diff rule.
         clip: clamp x̂_0 to ± this before it is used: no gradient passes where it clips.
         guide_last: guide the last step too, after which nothing is denoised any more.
 
@@ -85,7 +87,10 @@ def gradient(
     process = as_vp(schedule)
     loss = ReconstructionLoss() if loss is None else loss
     if isinstance(guidance, str):
-        guidance = rule(guidance, dps_step=dps_step, std_scale=std_scale, floor=floor, sharpness=sharpness, norm=norm)
+        guidance = rule(
+            guidance, dps_step=dps_step, std_scale=std_scale, floor=floor, sharpness=sharpness, norm=norm,
+            cqt_step=cqt_step,
+        )  # fmt: skip
     alpha_bars, levels, stds = process.alpha_bars.tolist(), process.levels.tolist(), process.posterior_std.tolist()
     from_clean, from_state = (weight.tolist() for weight in process.posterior_mean_coefficients)
 
