@@ -245,6 +245,8 @@ def test_another_solver_prior_or_text_is_another_row(prior, monkeypatch):
     # A solver is a row because its file is there.
     solver = type(sys)("sourceprior.solvers.brandnew")
     solver.brandnew = lambda *a, **k: None
+    solver.brandnew.__name__ = "brandnew"
+    monkeypatch.setitem(sys.modules, solver.__name__, solver)
     modules = [*rows.pkgutil.iter_modules(rows.solvers.__path__)]
     added = type(modules[0])(modules[0].module_finder, "brandnew", False)
     monkeypatch.setattr(rows.pkgutil, "iter_modules", lambda path: [*modules, added])

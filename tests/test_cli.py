@@ -66,7 +66,7 @@ def test_options_reach_the_pipeline(mix, chosen, tmp_path):
     assert report["seed"] == 5
     assert report["preset"] == "fast"
     assert report["settings"]["steps"] == 4
-    assert report["settings"]["options"] == {"churn": 0.2}
+    assert report["settings"]["options"] == {"temperature": 0.1, "start": "mixture", "churn": 0.2}
     assert list(report["stems"]) == ["speech_1", "speech_2"]
 
 
