@@ -41,7 +41,7 @@ FRAME_MULTIPLE = 4
 """Two halvings of the time axis need a multiple of four frames."""
 PART = 2**19
 """Numbers in the widest map of the sequences that a processor takes at a time: 2 MB in float32."""
-MEMORY = 3.4e9
+MEMORY = 3.7e9
 """Bytes that a forward pass may keep for its backward pass unless told otherwise."""
 
 
