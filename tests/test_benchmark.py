@@ -313,6 +313,8 @@ def test_what_is_wrong_is_one_sentence(prior, tmp_path, monkeypatch, capsys):
         (["table2", "--data", DATA, "--prior", prior, "--form", "other"], "no form 'other'"),
         (["table2", "--data", DATA, "--prior", prior, "--mixtures", empty], "empty.jsonl' holds no mixtures"),
         (["table2", "--data", DATA, "--prior", prior, "--mixtures", choir], "has a task 'choir'"),
+        (["table2", "--data", DATA, "--mixtures", choir, "--split", "valid"], "--split is about drawing mixtures"),
+        (["table3", "--data", DATA, "--prior", prior, "--seconds", 3], "leave --seconds out"),
         *[
             (["figure2", "--data", DATA, *words], f"figure2 does not take {words[0]}: leave it out")
             for words in (

@@ -13,6 +13,8 @@ TRACED = (
 )
 TAKES = {"figure2": {*TRACED.split(), "form", "steps", "out", "quiet"}, "figure3": {"form", "steps", "out", "quiet"}}
 """What a figure can be told; a table takes every option."""
+DRAWN = ("task", "seconds", "split", "level_of", "speech", "list_seed")
+"""Options that say how mixtures are drawn."""
 NO_PESQ = (
     "PESQ is not measured, and results measured with it are not shown, as the package pesq is missing: "
     "pip install 'sourceprior[eval]', or say --no-pesq."
@@ -110,10 +112,15 @@ def benchmark(
     if form not in ("paper", "released"):
         raise UserError(f"There is no form {form!r} of the paper's solvers; choose paper or released.")
     for given in context.command.params:
-        told = getattr(context.get_parameter_source(given.name or ""), "name", "") == "COMMANDLINE"
-        if what in TAKES and told and given.name != "what" and given.name not in TAKES[what]:
-            names = given.secondary_opts if context.params.get(given.name or "") is False else given.opts
-            raise UserError(f"{what} does not take {names[0]}: leave it out.")
+        name = given.name or ""
+        told = getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+        spelt = given.secondary_opts if context.params.get(name) is False else given.opts
+        if what in TAKES and told and name != "what" and name not in TAKES[what]:
+            raise UserError(f"{what} does not take {spelt[0]}: leave it out.")
+        if what == "table3" and told and name == "seconds":
+            raise UserError("The lengths of table3's mixtures are the paper's: leave --seconds out.")
+        if mixtures and told and name in DRAWN:
+            raise UserError(f"{spelt[0]} is about drawing mixtures, and --mixtures gives a list: leave one of them out.")
     part = shard_of(shard)
     if what == "figure3":
         make_folder(out)
