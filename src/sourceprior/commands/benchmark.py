@@ -120,7 +120,7 @@ def benchmark(
         if what == "table3" and told and name == "seconds":
             raise UserError("The lengths of table3's mixtures are the paper's: leave --seconds out.")
         if mixtures and told and name in DRAWN:
-            raise UserError(f"{spelt[0]} is about drawing mixtures, and --mixtures gives a list: leave one of them out.")
+            raise UserError(f"{spelt[0]} is about drawing mixtures, and --mixtures gives a list: leave it out.")
     part = shard_of(shard)
     if what == "figure3":
         make_folder(out)
