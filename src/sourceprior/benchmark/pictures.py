@@ -31,7 +31,7 @@ def evaluations(lines: Sequence[Line], columns: Sequence[Column], path: Path) ->
             values = np.array([si_sdr_of(outcome) for outcome in found])
             low, high = bootstrap_interval(values)
             panel.errorbar(
-                place, values.mean(), [[values.mean() - low], [high - values.mean()]], fmt="os^Dv"[number % 5],
+                place, values.mean(), [[values.mean() - low], [high - values.mean()]], fmt="os^DvP*"[number % 7],
                 color=f"C{number % 10}", label=own[number].title, capsize=3,
             )  # fmt: skip
         panel.set(xscale="log", xlabel="network evaluations", title=_title(column, columns))
