@@ -282,7 +282,7 @@ class GlobalAttention(nn.Module):
         self.adaLN_modulation_mlp = Modulation(embedding, width, 3)
 
     def forward(self, x: Tensor, condition: Tensor, keep: Keep) -> Tensor:
-        # Its own maps are those of few channels, not worth computing twice, but for the input's.
+        # Cheap to compute again but for the maps at the input's size, which are all that there is to save.
         x = (_at_once if keep is Keep.ALL else _again)(self._attend, x, condition)
 
         def layer(x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
