@@ -116,6 +116,41 @@ def test_the_start_is_the_noised_mixture():
     assert abs(float((noise.begin(problem, seeded(3))[:, 0] * problem.y).mean())) < 0.1
 
 
+def test_without_the_networks_jacobian_the_gradient_is_the_losses_own():
+    problem, _ = case(gaussian(frames=2))
+    gain, slopes = 0.25, {}
+
+    def shrinking(x, sigma):
+        slopes.setdefault("needed", []).append(torch.is_grad_enabled())
+        return gain * x
+
+    def traced(jacobian):
+        steps = []
+        run = recipe("paper", "dps", steps=4, loss=ReconstructionLoss(group=0, stft=0), jacobian=jacobian)
+        run(Mixture(problem.y, shrinking, 2), generators=SILENCE, trace=steps.append)
+        return steps[0]
+
+    network, identity = traced("network"), traced("identity")
+    torch.testing.assert_close(network.clean, identity.clean)
+    torch.testing.assert_close(network.gradient, gain * identity.gradient)
+    assert slopes["needed"] == [True] * 3 + [False] * 3
+
+
+def test_no_step_noise_is_a_generator_that_is_silent_after_the_start():
+    problem, _ = case(gaussian(frames=2), count=1)
+    shapes = []
+
+    def first_only(shape):
+        shapes.append(shape)
+        fill = torch.randn if len(shapes) == 1 else torch.zeros
+        return fill(shape, **({"generator": torch.Generator().manual_seed(5)} if len(shapes) == 1 else {}))
+
+    silent = recipe("paper", steps=8)(problem, generators=[first_only])
+    assert len(shapes) == 6
+    scaled = recipe("paper", steps=8, step_noise=0)(problem, generators=[torch.Generator().manual_seed(5)])
+    torch.testing.assert_close(silent, scaled)
+
+
 def test_noise_levels_are_enough_of_a_schedule():
     whole = vp_linear(30)
     again = vp_from_sigmas(whole.sigmas)

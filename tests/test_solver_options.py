@@ -80,7 +80,7 @@ def test_every_constant_of_the_papers_system_is_an_option():
         words = (
             "lambda_time=2 lambda_group=0.3 lambda_stft=0.4 squared=true unit=false segments=100 n_fft=256 hop=64 "
             "std_scale=0.3 norm=joint floor=0.01 sharpness=50 clip=2 guide_last=false run_all=false "
-            "shared_noise=false start=7 beta_min=2e-4 beta_max=0.03 level=prior"
+            "shared_noise=false start=7 beta_min=2e-4 beta_max=0.03 level=prior jacobian=identity step_noise=0.5"
         )
         settings = settings_of(preset, options=parse_options(words.split()), steps=20)
         run = planned("gradient", preset, settings.options, 20)
@@ -88,6 +88,7 @@ def test_every_constant_of_the_papers_system_is_an_option():
         constants = {"std_scale": 0.3, "norm": "joint", "floor": 0.01, "sharpness": 50}
         assert run.options["guidance"].keywords == constants
         assert (run.options["clip"], run.options["guide_last"]) == (2, False)
+        assert (run.options["jacobian"], run.options["step_noise"]) == ("identity", 0.5)
         assert (run.start, run.run_all, run.shared_noise) == (7, False, False)
         assert torch.equal(run.whole.betas, vp_linear(20, 2e-4, 0.03).betas)
         for guidance, word, bound in [("dps", "dps_step=0.7", {"step": 0.7}), ("cqt", "cqt_step=0.02", {"step": 0.02})]:

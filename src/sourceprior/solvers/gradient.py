@@ -13,6 +13,7 @@ from sourceprior.guidance import Rule, rule
 from sourceprior.initial import standard_normal
 from sourceprior.losses import ReconstructionLoss
 from sourceprior.mixture import Mixture
+from sourceprior.ranges import NonNegative
 from sourceprior.schedules import VP, as_vp
 
 
@@ -59,6 +60,8 @@ def gradient(
     cqt_step: float = 0.001,
     clip: float | None = None,
     guide_last: bool = False,
+    jacobian: Literal["network", "identity"] = "network",
+    step_noise: NonNegative = 1.0,
 ) -> Tensor:
     """Separate by guided ancestral sampling; the defaults are the paper's text (the presets are in `released`).
 
@@ -77,6 +80,10 @@ def gradient(
         cqt_step: constant of the CQT-Diff rule.
         clip: clamp x̂_0 to ± this before it is used: no gradient passes where it clips.
         guide_last: guide the last step too, after which nothing is denoised any more.
+        jacobian: how x̂_0 is taken to move with the state in the gradient: as the network says, or as its argument does
+            ("identity"), which saves the backward pass. With priors that decide per cell what is theirs, the network's
+            own is a poor guide (docs/experiments.md, "Why guidance gains little on these priors").
+        step_noise: scale of the noise that a step adds; 0 follows the mean of the next state instead of sampling it.
 
     Returns:
         Sources `(B, K, N)`. They need not add up to the mixture.
@@ -99,14 +106,20 @@ def gradient(
     for t in reversed(range(steps)):
         with torch.enable_grad():
             state = state.detach().requires_grad_()
-            denoised = problem.denoise(state / alpha_bars[t] ** 0.5, levels[t])
+            noisy = state / alpha_bars[t] ** 0.5
+            if jacobian == "network":
+                denoised = problem.denoise(noisy, levels[t])
+            else:
+                with torch.no_grad():
+                    denoised = problem.denoise(noisy, levels[t])
+                denoised = denoised + (noisy - noisy.detach())
             clean = denoised if clip is None else denoised.clamp(-clip, clip)
             terms = loss.terms(problem.y, clean.sum(dim=1))
             (slope,) = torch.autograd.grad(terms.sum(), state)
         clean, before = clean.detach(), state.detach()
         state = from_clean[t] * clean + from_state[t] * before
         if t > 0:
-            state = state + stds[t] * standard_normal(x.shape[1:], generators, x)
+            state = state + step_noise * stds[t] * standard_normal(x.shape[1:], generators, x)
         update = guidance(slope, t, process) if t > 0 or guide_last else torch.zeros_like(slope)
         state = state - update
         if trace:
