@@ -199,6 +199,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     for clips, total in sorted(sums.items()):
         ends = [with_interval(np.array(total[method])) if method in total else "" for method in ("anything", "scratch")]
         lines.append(f"| **all** | {clips} | | | | {' | '.join(ends)} |")
+    taught = [row["unchanged"] for row in rows if row["method"] == "learned"]
+    lines += ["", f"In {sum(taught)} of {len(taught)} cases the labels known before gave the same to the last bit."]
     return "\n".join(lines) + "\n"
 
 
