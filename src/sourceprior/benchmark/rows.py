@@ -164,13 +164,16 @@ def table4(context: Context) -> list[Row]:
     priors = context.priors[0]
     ablations: list[tuple[str, str, str, dict[str, Any]]] = [
         ("hybrid", "all of it (t* = 150 of 200, three terms, floor 0.002)", "", {}),
-        ("t200", "200 (from noise, no mixture)", "Initialisation step t*", {"from_noise": True}),
-        *[(f"t{t}", str(t), "Initialisation step t*", {"start": round(t * steps / 200) - 1}) for t in (175, 125, 100)],
-        ("time", "time", "Terms of the loss", {"lambda_group": 0.0, "lambda_stft": 0.0}),
-        ("time_group", "time + group", "Terms of the loss", {"lambda_stft": 0.0}),
-        ("time_stft", "time + STFT", "Terms of the loss", {"lambda_group": 0.0}),
-        ("floor_0.005", "0.005", "Floor s_floor", {"floor": 0.005}),
-        ("floor_0.001", "0.001", "Floor s_floor", {"floor": 0.001}),
+        ("t200", "t* = 200 (from noise, no mixture)", "Initialisation step t*", {"from_noise": True}),
+        *[
+            (f"t{t}", f"t* = {t}", "Initialisation step t*", {"start": round(t * steps / 200) - 1})
+            for t in (175, 125, 100)
+        ],
+        ("time", "loss: time", "Terms of the loss", {"lambda_group": 0.0, "lambda_stft": 0.0}),
+        ("time_group", "loss: time + group", "Terms of the loss", {"lambda_stft": 0.0}),
+        ("time_stft", "loss: time + STFT", "Terms of the loss", {"lambda_group": 0.0}),
+        ("floor_0.005", "floor 0.005", "Floor s_floor", {"floor": 0.005}),
+        ("floor_0.001", "floor 0.001", "Floor s_floor", {"floor": 0.001}),
     ]
     return [
         on_priors(name, title, group, False, _paper(context, "gradient", guidance="hybrid", **options), priors,
