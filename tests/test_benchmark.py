@@ -275,7 +275,7 @@ def test_tables_3_and_4_and_the_solvers_with_gradients(prior, tmp_path, monkeypa
 
     call(monkeypatch, "table4", *common, "--seconds", 0.5, "--method", "hybrid", "--method", "time", "-o", tmp_path)
     text = (tmp_path / "table4.md").read_text()
-    assert "| time |" in text
+    assert "| loss: time |" in text
     assert "*13.65* | *-0.66* | *1.71* | *-0.41*" in text
 
 
