@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from sourceprior import learning, mixtures
+from sourceprior.benchmark.rows import prior_digest
 from sourceprior.datasets import SPEECH, Clip, read_clip, read_manifest
 from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.evaluation import FLOOR_DB
@@ -97,13 +98,14 @@ def from_scratch(
 ) -> tuple[SourcePrior, int]:
     """A prior of this class alone, a new network trained on the same examples until time is up; its best step."""
     began = time.monotonic()
-    bank = bank_of(name, own, "train", base.sample_rate)
+    bank = bank_of(name, own, "train", base.sample_rate, same_as=settings.same_as)
     network = base.config["network"]
     spectrum = learning.measure_spectrum(bank, name, base, settings.shrink)
     torch.manual_seed(settings.seed)
     backbone = attribute("networks", network["class"])(**network["options"] | {"classes": 1})
     denoiser = SpectralDenoiser(backbone, spectrum[None], base.level).to(memory_format=torch.channels_last)  # type: ignore
-    control = Examiner(bank_of(name, held, "valid", base.sample_rate), name, settings, augment=False)
+    watched = bank_of(name, held, "valid", base.sample_rate, same_as=settings.same_as)
+    control = Examiner(watched, name, settings, augment=False)
     parameters = list(denoiser.network.parameters())
     _, best, _ = descend(
         denoiser, 0, parameters, Examiner(bank, name, settings), control.watch(), settings, began,
@@ -142,7 +144,8 @@ def work(case: dict[str, Any], args: argparse.Namespace, earlier: Sequence[dict[
     known = [known for known in base.labels if known not in (NULL, label)]
     lists = mixtures_of(args.data, args.split, label, args.count, known)
     settings = Settings(
-        steps=args.steps, minutes=args.minutes, rank=args.rank, rate=args.rate, biases=not args.no_biases
+        steps=args.steps, minutes=args.minutes, rank=args.rank, rate=args.rate, biases=not args.no_biases,
+        same_as=(label,),
     )  # fmt: skip
     line = dict(case)
     if case["method"] == "anything":
@@ -229,9 +232,14 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "results.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    text = file.read_text() if file.is_file() else ""
+    if text and not text.endswith("\n"):
+        # What a killed run was writing.
+        file.write_text(text[: text.rfind("\n") + 1])
+    rows = [json.loads(line) for line in text.splitlines(True) if line.endswith("\n")]
     settings = {"split": args.split, "count": args.count, "limit steps": args.steps, "limit minutes": args.minutes}
     settings |= {"rank": args.rank, "rate": args.rate, "biases": not args.no_biases}
+    settings |= {"priors": [prior_digest(prior) for prior in bundled()]}
     if any(not same(row, settings) for row in rows):
         parser.error(f"{file} was made with other settings: choose another -o")
     done = 0

@@ -293,3 +293,15 @@ def test_the_bank_of_the_package_has_every_class_of_the_bundled_priors() -> None
     credits = (NEGATIVES / "CREDITS.md").read_text()
     assert credits.count("\n| ") >= len(train) + len(valid)
     assert sum(path.stat().st_size for path in NEGATIVES.iterdir()) < 4e6
+
+
+def test_clips_of_the_same_sound_are_no_negatives():
+    """A class is not taught as silence under another name of its own."""
+    pieces = [learning.Piece("a.wav", np.ones(16000, np.int16))]
+
+    def others(name, **given):
+        return set(learning.bank_of(name, pieces, "train", 16000, **given).labels) - {name}
+
+    assert "Bark" in others("robin") and "siren" in others("robin")
+    assert "Bark" not in others("dog")
+    assert "siren" not in others("my siren", same_as=("siren",))

@@ -42,6 +42,11 @@ def folded(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter not in " -_\t")
 
 
+def meant_by(name: str) -> set[str]:
+    """The name and the label it is an alias of, folded."""
+    return {folded(name), *(folded(label) for alias, label in ALIASES.items() if folded(alias) == folded(name))}
+
+
 def match(name: str, labels: Iterable[str]) -> str:
     """The one of `labels` that a person means by `name`.
 

@@ -25,7 +25,7 @@ from sourceprior.datasets import Clip, ClipBank
 from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.errors import UserError
 from sourceprior.examples import NULL, ExampleMaker, Examples
-from sourceprior.labels import folded
+from sourceprior.labels import folded, meant_by
 from sourceprior.networks.adapted import EMBEDDING
 from sourceprior.packs import read_clips, reader
 from sourceprior.priors import BUNDLED, SourcePrior, fast_bfloat16
@@ -55,6 +55,7 @@ class Settings:
             without a better one.
         average: averaging time of the weights as a share of the steps so far.
         shrink: how far the average spectrum is drawn to that of all known sources.
+        same_as: known labels that are the same kind of sound: their clips are not shown as other sounds.
         held_out: share of the clips that decide when to stop, and are reported on.
         seed: of everything that is drawn.
     """
@@ -72,6 +73,7 @@ class Settings:
     shrink: float = 0.1
     held_out: float = 0.2
     seed: int = 0
+    same_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,13 @@ def hold_out(pieces: Sequence[Piece], share: float, seed: int) -> tuple[list[Pie
     return [p for p in pieces if p.file not in held], [p for p in pieces if p.file in held]
 
 
-def bank_of(name: str, pieces: Sequence[Piece], split: str, sample_rate: int, negatives: Path = NEGATIVES) -> ClipBank:
+def bank_of(
+    name: str, pieces: Sequence[Piece], split: str, sample_rate: int, negatives: Path = NEGATIVES,
+    same_as: Sequence[str] = (),
+) -> ClipBank:  # fmt: skip
     """The class's clips and those of one split of a bank of others ("train" or "valid").
+
+    Clips of the label `name`, of the label it is an alias of, and of `same_as` are no others.
 
     Raises UserError where the bank cannot be read, or has another sample rate.
     """
@@ -128,7 +135,8 @@ def bank_of(name: str, pieces: Sequence[Piece], split: str, sample_rate: int, ne
     clips = [
         Clip(path, split, name, "", piece.licence, len(piece.wave) / sample_rate) for path, piece in own.items()
     ]  # fmt: skip
-    others = [clip for clip in read_clips(negatives, split, "any") if folded(clip.label) != folded(name)]
+    same = set().union(*map(meant_by, (name, *same_as)))
+    others = [clip for clip in read_clips(negatives, split, "any") if folded(clip.label) not in same]
     read_other = reader(negatives, split)
 
     def read(path: Path, rate: int) -> np.ndarray:
@@ -227,7 +235,7 @@ def learn_class(
     if not isinstance(prior.denoiser, SpectralDenoiser):
         raise UserError(f"'{prior.name}' is a prior of another kind, which cannot learn further sources.")
     began = time.monotonic()
-    bank = bank_of(name, own, "train", prior.sample_rate, negatives)
+    bank = bank_of(name, own, "train", prior.sample_rate, negatives, settings.same_as)
     spectrum = measure_spectrum(bank, name, prior, settings.shrink)
     examiner = Examiner(bank, name, settings)
     began_as, embedding = nearest_class(prior, spectrum, examiner.batch(900_000, settings.batch))
@@ -238,7 +246,8 @@ def learn_class(
     module: Any = denoiser.network.learned[-1]
     denoiser.requires_grad_(False)
     module.requires_grad_(True)
-    control = Examiner(bank_of(name, held, "valid", prior.sample_rate, negatives), name, settings, augment=False)
+    watched = bank_of(name, held, "valid", prior.sample_rate, negatives, settings.same_as)
+    control = Examiner(watched, name, settings, augment=False)
     parameters = list(module.parameters())
     steps, best, losses = descend(denoiser, row, parameters, examiner, control.watch(), settings, began, progress)
     # Rounded as the file will be, so that what is reported is what is kept.

@@ -14,9 +14,11 @@ from typing import Any
 
 from sourceprior.adapters import check_name, find_learned, learned_of, with_sources
 from sourceprior.errors import UserError, alternatives
+from sourceprior.labels import match
 from sourceprior.learning import NEGATIVES, Progress, Settings, hold_out, learn_class
 from sourceprior.learning_clips import read_folder
 from sourceprior.learning_report import examine, report_of, text_of
+from sourceprior.library import load_priors
 from sourceprior.priors import CARD, CLIPS, CONFIG, WEIGHTS, SourcePrior, bundled
 
 REPORT = ".report"
@@ -57,6 +59,8 @@ def learn(
     settings = settings or Settings()
     prior = start(out, base)
     check_name(name, prior.labels)
+    known = [label for each in load_priors(prior) for label in each.labels]
+    settings = replace(settings, same_as=tuple(match(label, known) for label in settings.same_as))
     clips = read_folder(folder, prior.sample_rate, licence, reading)
     own, held = hold_out(clips.pieces, settings.held_out, settings.seed)
     left = minutes - (time.monotonic() - began) / 60

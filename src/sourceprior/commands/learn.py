@@ -23,6 +23,9 @@ def learn(
     base: Annotated[
         str | None, typer.Option(help="Prior to start from: sounds (the default), speech for a voice, or a folder.")
     ] = None,
+    same_as: Annotated[
+        list[str] | None, typer.Option(help="Known label that is the same kind of sound, not another one; repeat it.")
+    ] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="The most it takes; it stops by itself before.")] = 10.0,
     steps: Annotated[int, typer.Option(min=0, help="The most steps of learning.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same prior.")] = 0,
@@ -50,7 +53,7 @@ def learn(
                     err=True,
                 )
 
-        settings = Settings(steps=steps, seed=seed, minutes=minutes)
+        settings = Settings(steps=steps, seed=seed, minutes=minutes, same_as=tuple(same_as or ()))
         report = run(
             folder,
             name,
