@@ -16,7 +16,7 @@ from processes_case import few_draws
 from sourceprior import training
 from sourceprior.commands.data import data
 from sourceprior.corpora.build import COLUMNS, build
-from sourceprior.corpora.folder import folder
+from sourceprior.corpora.folder import folder, splits_of
 from sourceprior.corpora.fsdkaggle2018 import fsdkaggle2018, licence_of
 from sourceprior.corpora.layouts import layout_of
 from sourceprior.corpora.manifest import manifest
@@ -294,6 +294,31 @@ def test_a_folder_per_class(tmp_path):
     assert later["take0_1"] == later["take0_2"]
     for entry in found.entries:
         assert (entry.label, entry.licence) == (entry.path.parent.name, "own")
+
+
+def test_every_class_has_clips_of_every_split(tmp_path, capsys):
+    for label in ("robin", "pump", "bell"):
+        for i in range(12):
+            put(SOUNDS[0], tmp_path / "own" / label / f"{label}_{i:02d}.wav", 16000)
+    put(SOUNDS[0], tmp_path / "own" / "gong" / "gong_01.wav", 16000)
+    splits = {(entry.label, entry.split) for entry in folder(tmp_path / "own").entries}
+    assert splits == {(own, s) for own in ("robin", "pump", "bell") for s in ("train", "valid", "test")} | {
+        ("gong", "train")
+    }
+    # Few or many, and whatever their names: all to train with below four, each split has one from four on.
+    for count in range(1, 12):
+        for name in "abcd":
+            for shares in ((0.1, 0.1), (0.6, 0.3), (0.0, 0.9), (0.9, 0.0)):
+                found = set(splits_of([f"{name}{i}" for i in range(count)], *shares).values())
+                wanted = (
+                    {s for s, share in zip(("test", "valid"), shares, strict=True) if share} if count > 3 else set()
+                )
+                assert found == {"train"} | wanted
+    # A class that was put into the test split only is told of.
+    shutil.move(tmp_path / "own" / "gong", tmp_path / "given" / "test" / "gong")
+    shutil.move(tmp_path / "own" / "bell", tmp_path / "given" / "train" / "bell")
+    data("folder", tmp_path / "given", out=tmp_path / "out", quiet=True)
+    assert "no clip to train with: gong" in capsys.readouterr().out
 
 
 def test_a_folder_per_speaker_and_given_splits(tmp_path):

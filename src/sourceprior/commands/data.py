@@ -98,6 +98,10 @@ def _build(
         if built.clips[split]:
             labels = len({entry.label for entry in found.entries if entry.split == split})
             print(f"{split}: {built.clips[split]} clips, {built.hours[split]:.2f} h, {labels} classes or speakers")
+    trained = {entry.label for entry in found.entries if entry.split == "train"}
+    untrained = sorted({entry.label for entry in found.entries if entry.kind == "sound"} - trained)
+    if layout == "folder" and untrained:
+        print(f"no clip to train with: {', '.join(untrained)}")
     for reason, count in built.skipped.items():
         if count:
             print(f"left out: {count} {reason}")
