@@ -9,14 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile as sf
 
 from conftest import RATE
 from robustness_cases import sound
-from sourceprior import UserError, many
+from sourceprior import UserError, audio, many
 from sourceprior.cli import main
 from sourceprior.many import Job, Request, find_jobs, separate_many
+from sourceprior.stem_files import StemFiles
 
 QUICK = {"steps": 2, "candidates": 1}
 
@@ -73,7 +75,8 @@ def test_a_folder_with_a_bad_file(folder, tmp_path, call):
 
     before = {file: (out / file).stat().st_mtime_ns for file in made}
     (out / "a.wav" / "speech.wav").unlink()
-    (out / "a.flac" / "report.json").unlink()
+    # As a killed run leaves it.
+    (out / "a.flac" / "report.json").rename(out / "a.flac" / ".unfinished.json")
     (folder / "bad.wav").unlink()
     code, printed, errors = call(folder, "-o", out)
     assert (code, errors) == (0, "")
@@ -117,6 +120,62 @@ def test_folders_for_stems(tmp_path):
     assert [job.path for job in find_jobs([x, x / "a.wav"], out)] == [x / "a.wav", x / "b.wav"]
     with pytest.raises(UserError, match="choose another folder"):
         find_jobs([x], x)
+    assert [job.folder for job in find_jobs([x / "out"], x)] == [x / "s"]
+    # Stems of ours are no recordings, wherever they lie.
+    (y / "s.wav").touch()
+    (y / "report.json").write_text('{"mixture": "b.wav", "files": ["s.wav"]}')
+    assert [job.path for job in find_jobs([y], out)] == [y / "a.wav"]
+
+
+def test_nothing_is_written_over_but_stems_of_the_same_recording(folder, tmp_path, call):
+    mine, out = tmp_path / "mine", tmp_path / "out"
+    mine.mkdir()
+    for name in ("speech.wav", "other.wav"):
+        sf.write(mine / name, sound(0.3), RATE)
+    before = (mine / "speech.wav").read_bytes()
+    for words in ([], ["--overwrite"]):
+        code, printed, errors = call(mine / "speech.wav", "-o", mine, *words)
+        assert (code, printed, errors.count("\n")) == (2, "", 1)
+        assert "speech.wav is the recording itself" in errors
+    code, _, errors = call(mine / "other.wav", "-o", mine)
+    assert code == 2
+    assert "holds another speech.wav" in errors
+    assert (mine / "speech.wav").read_bytes() == before
+    assert sorted(os.listdir(mine)) == ["other.wav", "speech.wav"]
+
+    assert call(folder / "a.wav", "-o", out)[0] == 0
+    made = contents(out)
+    code, printed, errors = call(folder / "a.flac", "-o", out)
+    assert (code, printed, errors.count("\n")) == (2, "", 1)
+    assert "holds the stems of" in errors
+    assert "a.wav" in errors
+    assert contents(out) == made
+    code, _, errors = call(folder / "a.flac", "-o", out, "--overwrite")
+    assert code == 0
+    assert "speech.wav in" in errors, "what is left of the other recording is not told of"
+
+
+def test_two_runs_do_not_write_to_one_folder(folder, tmp_path, call):
+    shape, form = (1, 8), audio.FileFormat("WAV", "PCM_16")
+    first, second = (StemFiles(tmp_path / "out", ["speech"], shape, RATE, form, picture=False) for _ in range(2))
+
+    def both() -> None:
+        with first, second:
+            pass
+
+    with pytest.raises(UserError, match="Another run is writing to"):
+        both()
+    assert os.listdir(tmp_path / "out") == []
+    assert call(folder / "a.wav", "-o", tmp_path / "out")[0] == 0
+
+
+def test_what_a_residual_in_integers_loses_is_told(tmp_path):
+    form = audio.FileFormat("WAV", "PCM_16")
+    files = StemFiles(tmp_path, ["speech"], (1, 4), RATE, form, picture=False)
+    with files:
+        files.add(np.full((1, 4), 3.0), np.full((1, 1, 4), 1.5))
+    warnings = files.report({"warnings": []})["warnings"]
+    assert any("residual has 4 samples beyond full scale, which are lost" in line for line in warnings)
 
 
 class Deadly(type(Path())):
@@ -165,13 +224,18 @@ def wait_for(what, seconds: float = 300) -> None:
 def test_killed_stopped_and_interrupted_it_goes_on_to_the_same_result(tmp_path, prior_folders):
     place, out = tmp_path / "in", tmp_path / "out"
     place.mkdir()
-    for index in range(8):
+    for index in range(10):
         sf.write(place / f"{index}.wav", sound(2 + index / 10), RATE)
     # Enough steps that a recording takes longer than it takes to notice the one before.
     words = command(prior_folders, place, "--steps", 100)
     reports = lambda: sorted(out.glob("*/report.json"))  # noqa: E731
 
-    for way, code, jobs in [(signal.SIGKILL, -9, 2), (signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 1)]:
+    for way, code, jobs in [
+        (signal.SIGKILL, -9, 2),
+        (signal.SIGTERM, 143, 1),
+        (signal.SIGTERM, 143, 2),
+        (signal.SIGINT, 130, 1),
+    ]:
         # One more than before: then it is at work, and on the next one.
         count = len(reports()) + 1
         process = start([*words, "-o", str(out), "--jobs", str(jobs)])
@@ -182,6 +246,7 @@ def test_killed_stopped_and_interrupted_it_goes_on_to_the_same_result(tmp_path, 
         assert process.returncode == code, error
         assert "Traceback" not in error
         wait_for(lambda children=children: not any(running(child) for child in children), 30)
+        assert not list(out.rglob("*.part")), "half-written files are left"
         for report in reports():
             assert all((report.parent / name).is_file() for name in json.loads(report.read_text())["files"])
 
@@ -191,7 +256,7 @@ def test_killed_stopped_and_interrupted_it_goes_on_to_the_same_result(tmp_path, 
     assert "done before, 0 failed" in printed
     whole = start([*words, "-o", str(tmp_path / "whole")])
     assert whole.wait() == 0
-    assert len(contents(out)) == 24
+    assert len(contents(out)) == 30
     assert contents(out) == contents(tmp_path / "whole")
 
 

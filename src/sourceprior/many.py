@@ -23,6 +23,7 @@ from typing import Any
 
 from sourceprior import audio
 from sourceprior.errors import UserError, alternatives, out_of_memory
+from sourceprior.stem_files import earlier_run
 from sourceprior.version import __version__
 
 ENDINGS = frozenset(
@@ -43,6 +44,10 @@ ENDINGS = frozenset(
         ".caf",
         ".au",
         ".snd",
+        ".sph",
+        ".nist",
+        ".sd2",
+        ".voc",
     ]
 )
 """Endings of the files that are taken for recordings in a folder; a file that is named itself may have any."""
@@ -141,7 +146,7 @@ def find_jobs(paths: Sequence[Path], out: Path) -> list[Job]:
 
     One file gets `out` itself. Otherwise every file gets a folder below `out`, named as the file without its ending,
     or with it where two would share one; a folder given stands for all recordings below it, whose order and
-    sub-folders are kept. What lies in `out` is no recording.
+    sub-folders are kept. What lies in `out`, if that is inside, is no recording, nor are the stems of earlier runs.
 
     Raises UserError for a folder without recordings, one that may not be listed, or one that is `out` as well.
     """
@@ -181,15 +186,21 @@ def _recordings(folder: Path, out: Path) -> list[Path]:
     the folder itself may not be listed.
     """
     refused: list[Path] = []
+    inside = _within(out, folder)
 
     def refuse(error: OSError) -> None:
         if Path(error.filename) == folder:
             raise UserError(f"The folder {folder} may not be read: {error.strerror}.") from error
         refused.append(Path(error.filename))
 
-    files = [Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names]
+    files = []
+    for place, _, names in os.walk(folder, onerror=refuse):
+        ours = set(earlier_run(Path(place)).files)
+        files += [Path(place, name) for name in names if name not in ours]
     wanted = [file for file in files if file.suffix.lower() in ENDINGS and _may_be_a_file(file)]
-    return sorted(path for path in wanted + refused if not _hidden(path, folder) and not _within(path, out))
+    return sorted(
+        path for path in wanted + refused if not _hidden(path, folder) and not (inside and _within(path, out))
+    )
 
 
 def _may_be_a_file(path: Path) -> bool:
@@ -241,6 +252,7 @@ def separate_one(
         form=form,
         picture=request.picture,
         notes={"request": asked},
+        overwrite=overwrite,
         prior=_priors(request.prior),
         device=request.device,
         callback=callback,
@@ -305,7 +317,7 @@ def _pooled(jobs: Sequence[Job], request: Request, processes: int, overwrite: bo
     leash, held = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(processes, context, _start, (leash, processes))
     try:
-        futures = {pool.submit(attempt, job, request, overwrite): job for job in jobs}
+        futures = {pool.submit(_attempt, job, request, overwrite): job for job in jobs}
         for future in as_completed(futures):
             try:
                 yield future.result()
@@ -318,6 +330,21 @@ def _pooled(jobs: Sequence[Job], request: Request, processes: int, overwrite: bo
         leash.close()
 
 
+_idle = threading.Event()
+"""Of a worker: nothing is under way."""
+_idle.set()
+LAST_WISH = 5.0
+"""Seconds a worker has for removing half-written files when it has to end."""
+
+
+def _attempt(job: Job, request: Request, overwrite: bool) -> Outcome:
+    _idle.clear()
+    try:
+        return attempt(job, request, overwrite)
+    finally:
+        _idle.set()
+
+
 def _start(leash: Connection, processes: int) -> None:
     """Make a worker end with its parent, however that ends: then the other end of the leash is closed.
 
@@ -325,12 +352,20 @@ def _start(leash: Connection, processes: int) -> None:
     """
     import torch
 
+    def stop(*_: Any) -> None:
+        raise SystemExit(1)
+
     def watch() -> None:
         leash.poll(None)
+        if not _idle.is_set():
+            # In the main thread, where the half-written files are.
+            os.kill(os.getpid(), signal.SIGTERM)
+            _idle.wait(LAST_WISH)
         os._exit(1)
 
     # Ctrl-C goes to all processes of a terminal; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=watch, daemon=True).start()
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
@@ -344,9 +379,12 @@ def _priors(names: tuple[str, ...] | None) -> list[Any]:
 
 @cache
 def _weights(names: tuple[str, ...] | None) -> str:
-    """A digest of everything the priors' networks know."""
+    """A digest of everything the priors' networks know, and of how they are read."""
     digest = hashlib.sha256()
     for prior in _priors(names):
+        read = [prior.labels, prior.level, prior.sample_rate]
+        read += [prior.config.get(name) for name in ("network", "denoiser", "parts", "precision")]
+        digest.update(json.dumps(read, default=str).encode())
         for name, value in sorted(prior.denoiser.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().numpy().tobytes())

@@ -159,6 +159,7 @@ def separate_file(
     form: audio.FileFormat | None = None,
     picture: bool = True,
     notes: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
     prior: PriorLike | Iterable[PriorLike] | None = None,
     preset: str = "default",
     seed: int = 0,
@@ -174,6 +175,8 @@ def separate_file(
         form: format of the files; None for the recording's own.
         picture: whether spectrograms.png is drawn.
         notes: further entries of report.json.
+        overwrite: whether what is in the folder may be replaced if it is not of an earlier run on this recording. The
+            recording itself never is.
 
     The other arguments are those of `separate`.
 
@@ -186,7 +189,11 @@ def separate_file(
     stream = audio.stream(path)
     job = Separating(stream, labels, prior, preset, seed, residual, noise_db, device, callback, settings, path)
     names, shape = [source.name for source in job.sources], (stream.channels, job.seen.length)
-    files = StemFiles(folder, names, shape, stream.sample_rate, form or stream.form, picture)
+    digest = (notes or {}).get("request", {}).get("recording")
+    files = StemFiles(
+        folder, names, shape, stream.sample_rate, form or stream.form, picture, recording=path, digest=digest,
+        careful=not overwrite,
+    )  # fmt: skip
     with files:
         for samples, parts in job.pieces():
             files.add(samples, parts)
@@ -369,7 +376,9 @@ def _doubts(report: Mapping[str, Any], share: Mapping[str, float]) -> list[str]:
         for name, sure in report["confidence"].items()
         if sure < DOUBTFUL and share[name] >= FAINT
     ]
-    return faint + strange
+    alone = "Only one source is named, so that the whole recording is given to it; add -s anything, or --residual stem."
+    one = [alone] if len(share) == 1 and report["settings"]["noise_db"] is None else []
+    return one + faint + strange
 
 
 def _printable(path: str | os.PathLike[str]) -> str:

@@ -1,22 +1,32 @@
-"""Stems on disk: written side by side as they come, each moved to its place when it is whole, the report last."""
+"""Stems on disk: written side by side as they come, each moved to its place when it is whole, the report last.
+
+While a folder is written to it holds two more files, LOCK, which keeps other runs out, and UNFINISHED, which tells a
+later run what a killed one may have left there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from sourceprior import audio
 from sourceprior.errors import UserError
 
 if TYPE_CHECKING:
     from sourceprior.plots import Sketch
+
+
+REPORT, PICTURE = "report.json", "spectrograms.png"
+LOCK, UNFINISHED = ".sourceprior.lock", ".unfinished.json"
 
 
 class StemFiles:
@@ -32,8 +42,11 @@ class StemFiles:
         folder: made if need be.
         names: of the stems.
         shape: channels and samples.
+        recording: the file that is separated, which is never written over.
+        digest: of the recording's content, if known.
+        careful: replace only what a run on this recording has left in the folder.
 
-    Raises UserError where something cannot be written.
+    Raises UserError where something cannot be written, or another run is writing to the folder.
     """
 
     def __init__(
@@ -44,11 +57,17 @@ class StemFiles:
         sample_rate: int,
         form: audio.FileFormat,
         picture: bool = True,
+        *,
+        recording: str | os.PathLike[str] | None = None,
+        digest: str | None = None,
+        careful: bool = False,
     ) -> None:
         self.folder, self.names, self.form, self.sample_rate = make_folder(folder), list(names), form, sample_rate
         self.files = [f"{_file_name(name)}.{form.extension}" for name in [*self.names, "residual"]]
         self.shape = shape
-        self.over = dict.fromkeys(self.names, 0)
+        self.recording, self.digest, self.careful = recording, digest, careful
+        self._lock = contextlib.ExitStack()
+        self.over = dict.fromkeys([*self.names, "residual"], 0)
         self.sketches: dict[str, Sketch] = {}
         if picture:
             from sourceprior.plots import Sketch
@@ -56,16 +75,59 @@ class StemFiles:
             self.sketches = {name: Sketch(shape[1], sample_rate) for name in ("mixture", *self.names)}
 
     def __enter__(self) -> StemFiles:
-        # The report is written last: where it lies, everything it tells of is whole.
-        _remove(self.folder / "report.json")
         self._open = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:
+            self._lock.enter_context(_alone(self.folder))
+            opening.push(self._unlock)
+            earlier = self._look()
+            files = sorted({*earlier, *self.files, PICTURE})
+            told = {"mixture": _text(self.recording), "recording": self.digest, "files": files}
+            with audio.replacing(self.folder / UNFINISHED) as part:
+                part.write_text(json.dumps(told), encoding="utf-8")
+            # The report is written last: where it lies, everything it tells of is whole.
+            _remove(self.folder / REPORT)
+            for file in earlier:
+                _remove(self.folder / f".{file}.part")
             self._put = [
                 opening.enter_context(audio.writing(self.folder / file, self.shape, self.sample_rate, self.form))
                 for file in self.files
             ]
             self._open = opening.pop_all()
         return self
+
+    def _look(self) -> list[str]:
+        """Other files that earlier runs have left or begun. Raises UserError for what may not be written over."""
+        for file in self.files:
+            place = self.folder / file
+            if self.recording is not None and os.path.realpath(place) == os.path.realpath(self.recording):
+                raise UserError(f"{place} is the recording itself: choose another folder with -o.")
+        earlier = earlier_run(self.folder)
+        if self.careful:
+            instead = "choose another folder with -o, or replace what is there with --overwrite."
+            if earlier.mixture is not None and not self._of_this(earlier):
+                raise UserError(f"{self.folder} holds the stems of {earlier.mixture}: {instead}")
+            for file in self.files:
+                if file not in earlier.files and os.path.lexists(self.folder / file):
+                    raise UserError(f"{self.folder} holds another {file}: {instead}")
+        return [file for file in earlier.files if file not in self.files]
+
+    def _of_this(self, earlier: Earlier) -> bool:
+        """Whether a run was on this recording, which may have moved or changed since."""
+        if self.digest is not None and earlier.digest == self.digest:
+            return True
+        return self.recording is not None and os.path.realpath(str(earlier.mixture)) == os.path.realpath(
+            str(_text(self.recording))
+        )
+
+    def _unlock(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """After an error: take away what only an unfinished run needs, unless files lie there that it alone tells of.
+
+        Otherwise the folder stays locked until the report is written.
+        """
+        if kind is not None:
+            if not any((self.folder / file).exists() for file in earlier_run(self.folder).files):
+                _remove(self.folder / UNFINISHED)
+            self._lock.close()
 
     def add(self, mixture: np.ndarray, stems: np.ndarray) -> None:
         """The next samples: `(channels, n)` and `(stems, channels, n)`."""
@@ -74,6 +136,7 @@ class StemFiles:
             remainder = remainder - put(samples)
             self.over[name] += int(np.count_nonzero(np.abs(samples) > 1))
         self._put[-1](remainder)
+        self.over["residual"] += int(np.count_nonzero(np.abs(remainder) > 1))
         for sketch, samples in zip(self.sketches.values(), [mixture, *stems], strict=False):
             sketch.add(samples.mean(0))
 
@@ -84,20 +147,78 @@ class StemFiles:
 
     def report(self, told: Mapping[str, Any]) -> dict[str, Any]:
         """After the files are closed: draw the picture, and write the report with what writing adds to it."""
-        files = list(self.files)
-        if self.sketches:
-            from sourceprior.plots import draw
+        with self._lock:
+            files = list(self.files)
+            if self.sketches:
+                from sourceprior.plots import draw
 
-            files.append("spectrograms.png")
-            draw(self.sketches, self.sample_rate, self.folder / "spectrograms.png")
-        kept = "kept" if self.form.is_float else "limited, and the rest put into the residual"
-        limited = [
-            f"{n} has {over} samples beyond full scale; they were {kept}." for n, over in self.over.items() if over
-        ]
-        whole = {**told, "warnings": [*told["warnings"], *limited], "files": files}
-        with audio.replacing(self.folder / "report.json") as part:
-            part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                files.append(PICTURE)
+                draw(self.sketches, self.sample_rate, self.folder / PICTURE)
+            whole = {**told, "warnings": [*told["warnings"], *self._warnings(files)], "files": files}
+            with audio.replacing(self.folder / REPORT) as part:
+                part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            _remove(self.folder / UNFINISHED)
         return whole
+
+    def _warnings(self, files: Sequence[str]) -> list[str]:
+        kept = "kept" if self.form.is_float else "limited, and the rest put into the residual"
+        found = [
+            f"{n} has {self.over[n]} samples beyond full scale; they were {kept}." for n in self.names if self.over[n]
+        ]
+        if self.over["residual"] and not self.form.is_float:
+            found.append(
+                f"The residual has {self.over['residual']} samples beyond full scale, which are lost, so that the "
+                "files do not add up there: write float files with --subtype float."
+            )
+        stale = [file for file in earlier_run(self.folder).files if file not in files and (self.folder / file).exists()]
+        return found + [f"{file} in {self.folder} is of an earlier separation." for file in stale]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a run, finished or not, has told of itself in its folder; nothing where there was none."""
+
+    mixture: str | None = None
+    digest: str | None = None
+    files: Sequence[str] = ()
+
+
+def earlier_run(folder: Path) -> Earlier:
+    """The run that wrote to a folder last."""
+    for name in (REPORT, UNFINISHED):
+        try:
+            told = json.loads((folder / name).read_text(encoding="utf-8"))
+            digest = told.get("recording", told.get("request", {}).get("recording"))
+            return Earlier(told["mixture"], digest, [str(file) for file in told["files"]])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return Earlier()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; a killed run's lock is open again. Raises UserError where another one has it."""
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"Another run is writing to {folder}: wait for it, or choose another folder with -o."
+        ) from error
+    except (OSError, NotImplementedError):
+        # A file system without locks: as it was before there were any.
+        yield
+        return
+    try:
+        yield
+    finally:
+        _remove(folder / LOCK)
+        lock.release()
+
+
+def _text(path: str | os.PathLike[str] | None) -> str | None:
+    """A path as text that can be written down, whatever bytes are in it."""
+    return None if path is None else os.fsencode(path).decode("utf-8", "replace")
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:

@@ -86,7 +86,7 @@ def separate(
     from sourceprior.stem_files import make_folder
 
     if not source:
-        raise UserError("Name at least one source with -s or --source, for example -s speech.")
+        raise UserError("Name at least one source with -s or --source, for example -s speech -s anything.")
     options = parse_options(option or [])
     if guidance:
         solver, options = solver or "gradient", options | {"guidance": guidance}
