@@ -281,7 +281,7 @@ def test_two_data_sets_in_one_manifest_make_mixtures(vctk_tree, fsd_tree, tmp_pa
     assert render(spec, tmp_path).shape == (2, 16000)
 
 
-def test_a_folder_per_class(tmp_path):
+def test_a_folder_per_class(tmp_path, capsys):
     for i, clip in enumerate(SOUNDS):
         put(clip, tmp_path / "own" / clip.parent.name / f"take{i}_1.wav", 22050)
     found = folder(tmp_path / "own", test_share=0.3, valid_share=0.3)
@@ -293,7 +293,14 @@ def test_a_folder_per_class(tmp_path):
     assert {entry.identity: entry.split for entry in found.entries}.items() <= later.items()
     assert later["take0_1"] == later["take0_2"]
     for entry in found.entries:
-        assert (entry.label, entry.licence) == (entry.path.parent.name, "own")
+        assert (entry.label, entry.licence) == (entry.path.parent.name, "not stated")
+    # What nobody has said to be free is not taken to be.
+    data("folder", tmp_path / "own", out=tmp_path / "out", quiet=True)
+    assert "licence of the clips is not stated" in capsys.readouterr().out
+    assert {clip.commercial for clip in read_manifest(tmp_path / "out", licence="any")} == {False}
+    data("folder", tmp_path / "own", out=tmp_path / "out", licence="own", quiet=True)
+    assert "not stated" not in capsys.readouterr().out
+    assert {clip.licence for clip in read_manifest(tmp_path / "out")} == {"own"}
 
 
 def test_every_class_has_clips_of_every_split(tmp_path, capsys):
@@ -386,6 +393,18 @@ def test_a_data_set_of_the_same_name_is_announced(tmp_path, capsys):
         data("folder", tmp_path / place / "recordings", out=tmp_path / "out", quiet=True)
         printed = capsys.readouterr().out
         assert (f"{lost} clips that an earlier data set of the same name had brought" in printed) == bool(lost)
+
+
+def test_copies_are_not_put_among_the_recordings(tmp_path):
+    root = tmp_path / "sound"
+    for i in range(4):
+        put(SOUNDS[0], root / "dog" / f"{i}.wav", 16000)
+    # The last one would write to sound/train, which would be a split of the recordings next time.
+    for out in (root, root / "copies", tmp_path):
+        with pytest.raises(UserError, match="choose an -o outside"):
+            data("folder", root, out=out, quiet=True)
+    assert [path.name for path in root.iterdir()] == ["dog"]
+    data("folder", root, out=tmp_path / "copies", quiet=True)
 
 
 def test_a_manifest_of_its_own(tmp_path):

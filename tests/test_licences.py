@@ -27,6 +27,12 @@ SHARED = Path(__file__).parents[2] / "shared" / "data" / "manifest.csv"
         ("All rights reserved", "unknown"), ("CC-Sampling+", "unknown"), ("", "unknown"), ("owner unclear", "unknown"),
         ("https://creativecommons.org/licenses/by-nd/4.0/", "unknown"), ("CC-BY-4.0 AND proprietary", "unknown"),
         ("Creative Commons Attribution ShareAlike", "unknown"), ("mitigated", "unknown"),
+        ("CC BY4.0", "any"), ("Creative Commons Attribution 4.0 International (CC BY 4.0)", "any"),
+        ("CC0 1.0 Universal (CC0 1.0) Public Domain Dedication", "any"), ("Apache-2.0 OR MIT", "any"),
+        ("BSD-3-Clause", "any"), ("https://creativecommons.org/licenses/by/4.0/deed.de", "any"),
+        ("CC BY-NC4.0", "non-commercial"), ("CC-BY-NC4.0", "non-commercial"), ("CC BY-ND4.0", "unknown"),
+        ("CC-BY-NCSA", "unknown"), ("CC BY-NonCom 4.0", "unknown"), ("CC BY 4.0 (academic use)", "unknown"),
+        ("own recording", "any"), ("own recording of a broadcast", "unknown"), ("CC BY 4.0 非商用", "unknown"),
     ],
 )  # fmt: skip
 def test_what_a_licence_allows(licence: str, kind: str) -> None:

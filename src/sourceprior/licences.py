@@ -14,37 +14,41 @@ from typing import Any
 NOT_STATED = "not stated"
 """Licence of clips that nobody has named one for."""
 FREE = re.compile(
-    r"cc0|pdm|public domain|creative commons (0|zero)|cc zero|publicdomain (zero|mark)|own"
+    r"cc 0|pdm|public domain|creative commons (0|zero)|cc zero|publicdomain (zero|mark)|own"
     r"|cc by|licenses by|(creative commons )?attribution|mit|apache|bsd"
 )
-"""How licences begin, as `_words` writes them, that allow every use if they go on with no restriction."""
-ANONYMOUS = re.compile(r"cc0|pdm|public domain|creative commons (0|zero)|cc zero|publicdomain (zero|mark)|own")
+"""How licences begin, as `_words` writes them, that allow every use if nothing but FURTHER follows."""
+ANONYMOUS = re.compile(r"cc 0|pdm|public domain|creative commons (0|zero)|cc zero|publicdomain (zero|mark)|own")
 """Those of them that do not ask for the author's name."""
-DOUBTFUL = {
-    "nd", "sa", "noderivs", "noderivatives", "derivatives", "derivs", "sharealike", "share", "sampling", "reserved",
-    "restricted", "except", "exceptions", "only", "no", "not", "non", "without", "permission", "ask", "personal",
-    "research", "educational", "proprietary",
+FURTHER = {
+    "international", "universal", "unported", "generic", "license", "licence", "version", "v", "dedication", "mark",
+    "creative", "commons", "public", "domain", "cc", "by", "attribution", "mit", "clause", "recording", "recordings",
+    "at", "au", "de", "igo", "nl", "uk", "us",
 }  # fmt: skip
-"""Words of a restriction. Whether weights are a derivative, which some licences restrict, is for the user to decide."""
+"""Words that add no restriction, beside numbers; whatever else follows might be one. The last line: whose law it is."""
 
 
 def _words(licence: str) -> str:
     """A licence's name or the address of its text as plain words: "cc by 4 0", "licenses by nc 3 0"."""
     text = re.sub(r"^\s*(https?://)?(www\.)?creativecommons\.org/", "", licence.casefold())
+    text = re.sub(r"/(deed|legalcode)(\.[a-z_-]+)?\s*$", "", text)
     text = re.sub(r"non[\s_-]*commercial", "nc", text)
-    return " ".join(re.findall(r"[a-z0-9]+", text))
+    return " ".join(re.findall(r"[^\W\d_]+|\d+", text))
 
 
 def kind_of(licence: str) -> str:
     """What a clip's licence allows: "any" use, "non-commercial" use, or "unknown"."""
     text = _words(licence)
-    words = set(text.split())
-    if "nc" in words or text.startswith("freeware"):
+    if "nc" in text.split() or text.startswith("freeware"):
         return "non-commercial"
     # Several licences at once: each has to be kept.
-    parts = re.split(r" and ", text)
-    free = all(re.match(rf"({FREE.pattern})\b", part) for part in parts)
-    return "any" if free and not words & DOUBTFUL else "unknown"
+    return "any" if all(map(_free, re.split(r" (?:and|or) ", text))) else "unknown"
+
+
+def _free(text: str) -> bool:
+    """Whether words begin as a licence that allows every use does, and name no condition after it."""
+    begins = re.match(rf"({FREE.pattern})\b", text)
+    return begins is not None and all(word.isdigit() or word in FURTHER for word in text[begins.end() :].split())
 
 
 def commercial(licence: str) -> bool:

@@ -42,7 +42,10 @@ def data(
     ] = None,
     licence: Annotated[
         str | None,
-        typer.Option(help="pack: commercial (CC0, CC-BY, MIT, public domain) or any. folder: the clips' own licence."),
+        typer.Option(
+            help="pack: commercial (CC0, CC-BY, MIT, public domain) or any. folder: the clips' own licence, if "
+            "it is known: CC-BY-4.0, own, ..."
+        ),
     ] = None,
     kbps: Annotated[float, typer.Option(help="pack: bit rate in kbit/s, 6 to 256.")] = 24.0,
     megabytes: Annotated[float, typer.Option(help="shard: size of a tar file.")] = 100.0,
@@ -50,6 +53,7 @@ def data(
 ) -> None:
     """Turn a data set into a manifest with copies at one sample rate, or pack a manifest's clips to train elsewhere."""
     from sourceprior.errors import UserError, alternatives
+    from sourceprior.licences import NOT_STATED
 
     if action not in (*LAYOUTS, "pack", "shard"):
         raise UserError(f"`sourceprior data` knows {alternatives([*LAYOUTS, 'pack', 'shard'])}, not '{action}'.")
@@ -65,7 +69,7 @@ def data(
         return
     if root is None:
         raise UserError(f"Say where the data set is: sourceprior data {action} ROOT -o OUT.")
-    _build(action, root, out, rate, mic, kind, licence or "own", test, valid, quiet)
+    _build(action, root, out, rate, mic, kind, licence or NOT_STATED, test, valid, quiet)
 
 
 def _build(
@@ -78,6 +82,7 @@ def _build(
     from sourceprior.corpora.manifest import manifest
     from sourceprior.corpora.vctk import vctk
     from sourceprior.errors import UserError
+    from sourceprior.licences import NOT_STATED
     from sourceprior.progress import progress_bar
     from sourceprior.separation import make_folder
 
@@ -85,6 +90,9 @@ def _build(
         raise UserError("The valid split of VCTK is a fixed list of speakers: leave --valid out, or give 0 for none.")
     if not 0 <= (valid or 0) < 1:
         raise UserError(f"The share of the valid split lies between 0 and 1, not {valid}.")
+    inner, target = root.resolve(), (out / kind).resolve()
+    if layout == "folder" and (target.is_relative_to(inner) or inner.is_relative_to(target)):
+        raise UserError(f"The copies in '{out}' would be among the recordings of '{root}': choose an -o outside of it.")
     found = {
         "vctk": lambda: vctk(root, mic, hold_out=valid != 0),
         "fsdkaggle2018": lambda: fsdkaggle2018(root, 0.05 if valid is None else valid),
@@ -98,6 +106,11 @@ def _build(
         if built.clips[split]:
             labels = len({entry.label for entry in found.entries if entry.split == split})
             print(f"{split}: {built.clips[split]} clips, {built.hours[split]:.2f} h, {labels} classes or speakers")
+    if layout == "folder" and licence == NOT_STATED:
+        print(
+            "the licence of the clips is not stated, so `--licence commercial` leaves them out: if they are yours, add "
+            "`--licence own`"
+        )
     trained = {entry.label for entry in found.entries if entry.split == "train"}
     untrained = sorted({entry.label for entry in found.entries if entry.kind == "sound"} - trained)
     if layout == "folder" and untrained:

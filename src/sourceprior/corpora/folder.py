@@ -9,10 +9,11 @@ from pathlib import Path
 from sourceprior.corpora.entries import Entry, Found, recordings
 from sourceprior.corpora.splits import FEWEST, SPLITS, is_split, place_of
 from sourceprior.errors import UserError
+from sourceprior.licences import NOT_STATED
 
 
 def folder(
-    root: Path, kind: str = "sound", licence: str = "own", test_share: float = 0.1, valid_share: float = 0.1
+    root: Path, kind: str = "sound", licence: str = NOT_STATED, test_share: float = 0.1, valid_share: float = 0.1
 ) -> Found:
     """Recordings by class (`kind` "sound") or by speaker ("speech").
 
