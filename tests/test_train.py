@@ -3,16 +3,19 @@
 import csv
 import json
 import shutil
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import processes_case as case
 from sourceprior import corpus, training
+from sourceprior.cli import app
 from sourceprior.commands.train import train
-from sourceprior.corpus import Corpus, read_folder
+from sourceprior.corpus import Corpus, clips_of, read_folder
 from sourceprior.datasets import ClipBank, read_manifest
 from sourceprior.errors import UserError
 from sourceprior.examples import ExampleMaker
@@ -293,6 +296,22 @@ def test_shards_hold_the_clips_of_the_manifest(shards: Path) -> None:
     assert torch.equal(a.wave, b.wave)
     assert torch.equal(a.label, b.label)
     assert len(json.loads((shards / INDEX).read_text())["splits"]["train"]["shards"]) > 2
+
+
+def test_a_licence_is_no_filter(shards: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "vctk" / "wav48_silence_trimmed").mkdir(parents=True)
+    write_pack(DATA, tmp_path / "pack", ["train"])
+    readers = [partial(clips_of, root, "train") for root in (DATA, folder, tmp_path / "pack", tmp_path / "vctk")]
+    for read in (*readers, partial(Shards, shards)):
+        with pytest.raises(UserError, match="commercial or any, not 'CC0-1"):
+            read("CC0-1.0")
+    # Also where a list is given, so that no clips are chosen.
+    (tmp_path / "list.jsonl").write_text("")
+    given = ["--data", str(DATA), "--mixtures", str(tmp_path / "list.jsonl"), "--licence", "CC0-1.0"]
+    for words in (["evaluate"], ["benchmark", "table2"]):
+        failed = CliRunner().invoke(app, [*words, *given]).exception
+        assert isinstance(failed, UserError)
+        assert "commercial or any" in str(failed)
 
 
 def test_shards_come_from_a_store_in_turns(shards: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import torch
 
 from sourceprior.corpora.layouts import layout_of, layout_reader, read_layout, seconds_of
 from sourceprior.corpora.splits import is_split
-from sourceprior.datasets import SPEECH, SPOKEN, Clip, ClipBank
+from sourceprior.datasets import SPEECH, SPOKEN, Clip, ClipBank, licence_filter
 from sourceprior.errors import UserError
 from sourceprior.labels import folded
 from sourceprior.learning import NEGATIVES
@@ -53,6 +53,7 @@ def clips_of(root: str | Path, split: str, licence: str = "commercial") -> list[
     Raises:
         UserError: there is nothing of these, or no clip is left.
     """
+    licence_filter(licence)
     if is_listed(root):
         return read_clips(root, split, licence)
     return read_folder(root, split) if is_plain(root) else read_layout(root, split, licence)

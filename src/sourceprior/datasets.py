@@ -56,6 +56,17 @@ class Clip:
         return commercial(self.licence)
 
 
+def licence_filter(word: str) -> Callable[[str], bool]:
+    """What tells of a licence whether its clips are wanted: "commercial" for those that allow it, "any" for all.
+
+    Raises:
+        UserError: any other word, which must not pass for one of these.
+    """
+    if word not in ("commercial", "any"):
+        raise UserError(f"--licence is commercial or any, not '{word}': it chooses clips by what their licences allow.")
+    return commercial if word == "commercial" else lambda licence: True
+
+
 def read_manifest(root: str | Path, split: str | None = None, licence: str = "commercial") -> list[Clip]:
     """Clips of ``root/manifest.csv``, those of one split, sorted by path.
 
@@ -65,6 +76,7 @@ def read_manifest(root: str | Path, split: str | None = None, licence: str = "co
     Raises:
         UserError: there is no manifest, a column is missing, or no clip is left.
     """
+    wanted = licence_filter(licence)
     file = Path(root) / "manifest.csv"
     if not file.is_file():
         raise UserError(f"There is no manifest.csv in '{root}': point --data at a folder that holds one.")
@@ -75,7 +87,7 @@ def read_manifest(root: str | Path, split: str | None = None, licence: str = "co
             Path(root) / row["path"], row["split"], label, row.get("speaker") or "", row["licence"],
             _seconds(row["seconds"], file, number), voice_of(row) if label == SPEECH else "",
         )  # fmt: skip
-        if (split is None or clip.split == split) and (licence == "any" or clip.commercial):
+        if (split is None or clip.split == split) and wanted(clip.licence):
             clips.append(clip)
     if not clips:
         raise UserError(f"'{file}' lists no clip for split '{split}' with licence '{licence}'.")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from sourceprior.datasets import SPEECH, BadClip, Clip, read_clip, read_manifest
+from sourceprior.datasets import SPEECH, BadClip, Clip, licence_filter, read_clip, read_manifest
 from sourceprior.errors import UserError
 
 INDEX = "pack.json"
@@ -115,11 +115,12 @@ def read_clips(root: str | Path, split: str, licence: str = "commercial") -> lis
     """
     if not is_pack(root):
         return read_manifest(root, split, licence)
+    wanted = licence_filter(licence)
     clips, own = [], is_own(root)
     for row in _split(root, split)["clips"]:
         known = {name: row[name] for name in FIELDS if name in row}
         clip = Clip(path=Path(root) / row["path"], split=split, **known)
-        if licence == "any" or clip.commercial or own:
+        if own or wanted(clip.licence):
             clips.append(clip)
     if not clips:
         raise UserError(f"The pack '{root}' holds no clip for split '{split}' with licence '{licence}'.")

@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from sourceprior.datasets import BadClip, Clip, ClipBank, decode
+from sourceprior.datasets import BadClip, Clip, ClipBank, decode, licence_filter
 from sourceprior.errors import UserError
-from sourceprior.licences import commercial
 from sourceprior.packs import is_pack
 
 INDEX, LIST = "shards.json", "clips.csv"
@@ -161,7 +160,7 @@ class Shards:
     """
 
     def __init__(self, root: str | Path, licence: str = "commercial") -> None:
-        self.root, self.licence = root, licence
+        self.root, self.filter = root, licence_filter(licence)
         try:
             self.index = json.loads(_fetch(self.address(INDEX)))
             if self.index["format"] != 1:
@@ -208,7 +207,7 @@ class Shards:
 
     def wants(self, licence: str) -> bool:
         """Whether clips of a licence were asked for; those of a folder per class, which names none, always are."""
-        return self.licence == "any" or bool(self.index.get("own")) or commercial(licence)
+        return bool(self.index.get("own")) or self.filter(licence)
 
     def read(self, shard: str, split: str) -> Iterator[tuple[Clip, bytes]]:
         """Clips of a shard with the bytes of their audio files; a shard that is cut short ends early.

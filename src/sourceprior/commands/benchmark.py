@@ -100,7 +100,7 @@ def benchmark(
     from sourceprior.benchmark.report import Report, machine
     from sourceprior.benchmark.running import run, shard_of
     from sourceprior.benchmark.waiting import time_left
-    from sourceprior.datasets import read_manifest
+    from sourceprior.datasets import licence_filter, read_manifest
     from sourceprior.errors import UserError, alternatives
     from sourceprior.library import load_priors
     from sourceprior.metrics import pesq_known
@@ -111,6 +111,7 @@ def benchmark(
         raise UserError(f"There is no {what!r} in the benchmark; choose {alternatives(WHAT)}.")
     if form not in ("paper", "released"):
         raise UserError(f"There is no form {form!r} of the paper's solvers; choose paper or released.")
+    licence_filter(licence)
     for given in context.command.params:
         name = given.name or ""
         told = getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"

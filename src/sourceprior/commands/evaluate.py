@@ -39,7 +39,7 @@ def evaluate(
 ) -> None:
     """Separate seeded mixtures of real clips and print SI-SDR with 95 % intervals."""
     from sourceprior import mixtures as lists
-    from sourceprior.datasets import SPEECH, read_manifest
+    from sourceprior.datasets import SPEECH, licence_filter, read_manifest
     from sourceprior.errors import UserError
     from sourceprior.evaluation import evaluate as run
     from sourceprior.evaluation import peak_memory_mb, summarise, table, write_outcomes
@@ -49,6 +49,8 @@ def evaluate(
     from sourceprior.separators import BASELINES, baseline, with_priors
     from sourceprior.solver_choice import parse_options
 
+    # A mixture list and priors read no manifest.
+    licence_filter(licence)
     baselines_only = solver in BASELINES
     priors = None
     try:

@@ -15,7 +15,7 @@ from sourceprior.corpora.build import SHORTEST, trimmed
 from sourceprior.corpora.entries import Entry, Found
 from sourceprior.corpora.fsdkaggle2018 import fsdkaggle2018
 from sourceprior.corpora.vctk import AUDIO, vctk
-from sourceprior.datasets import SPEECH, BadClip, Clip, read_clip, voice_of
+from sourceprior.datasets import SPEECH, BadClip, Clip, licence_filter, read_clip, voice_of
 from sourceprior.errors import UserError
 
 MARKS: dict[str, Callable[[Path], Found]] = {AUDIO: vctk, "FSDKaggle2018.*": fsdkaggle2018}
@@ -48,10 +48,11 @@ def read_layout(root: str | Path, split: str, licence: str = "commercial") -> li
 
     Raises UserError if no clip is left, or the data set is not whole.
     """
+    wanted = licence_filter(licence)
     find = layout_of(root)
     assert find is not None
     clips = [_clip(entry) for entry in find(Path(root)).entries if entry.split == split]
-    clips = [clip for clip in clips if licence == "any" or clip.commercial]
+    clips = [clip for clip in clips if wanted(clip.licence)]
     if not clips:
         raise UserError(f"'{root}' holds no clip for split '{split}' with licence '{licence}'.")
     return sorted(clips, key=lambda clip: clip.path)
