@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -12,7 +13,7 @@ import soundfile
 import torch
 
 from conftest import tiny_prior
-from sourceprior import run_report
+from sourceprior import run_report, separation
 from sourceprior.datasets import ClipBank, read_manifest
 from sourceprior.objectives import LEVEL, measure_spectra
 from sourceprior.priors import SourcePrior
@@ -49,6 +50,34 @@ def test_figures_samples_and_separations(valid: ClipBank, tmp_path: Path, monkey
     truth = sum(soundfile.read(place / f"true_{name}.wav")[0] for name in ("Bark", "rain"))
     assert abs(stems - truth).max() < 1e-4
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
+
+
+def test_two_sources_of_one_class_are_two_clips_in_whatever_order(
+    valid: ClipBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prior = tiny_prior("sounds", ("anything", "Bark"))
+    alone = ClipBank(read_manifest(DATA, "test")[:1], ["Bark"])
+    assert run_report._pairs(prior, valid) == [("Bark", "Bark")]
+    assert run_report._pairs(prior, alone) == []
+    drawn: list[torch.Tensor] = []
+
+    def render(clips: torch.Tensor, *args, **options) -> torch.Tensor:
+        assert len(set(clips.tolist())) == 2
+        drawn.append(ClipBank.render(valid, clips, *args, **options))
+        return drawn[-1]
+
+    def exchanged(mixture, *args, **options) -> SimpleNamespace:
+        first, second = prior.level * drawn[-1].numpy()
+        stems = {"Bark": second + 0.01 * first, "Bark_2": first + 0.01 * second}
+        return SimpleNamespace(stems=stems, save=lambda place: place.mkdir(parents=True))
+
+    monkeypatch.setattr(valid, "render", render)
+    monkeypatch.setattr(separation, "separate", exchanged)
+    for index in range(8):
+        found = run_report._separation(prior, valid, ("Bark", "Bark"), tmp_path, index, "cpu")
+        assert min(found["si_sdr_db"]) > 20
+    true = soundfile.read(tmp_path / "8_Bark_Bark" / "true_Bark_2.wav")[0]
+    assert abs(true - prior.level * drawn[-1][0].numpy()).max() < 1e-6
 
 
 def test_what_would_take_too_long_is_left_out_and_named(valid: ClipBank, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import torch
 from sourceprior import audio
 from sourceprior.ancestral import ancestral
 from sourceprior.datasets import SPEECH, SPOKEN, ClipBank
-from sourceprior.metrics import si_sdr
+from sourceprior.metrics import best_permutation, si_sdr
 from sourceprior.mixture import Denoise
 from sourceprior.presets import TYPICAL_LEVEL, seeded
 from sourceprior.priors import Source, SourcePrior, joint
@@ -157,8 +157,8 @@ def _pairs(prior: SourcePrior, valid: ClipBank) -> list[tuple[str, str]]:
         return [(SPEECH if SPEECH in prior.labels else speech[0], sound) for sound in chosen]
     if len(sounds) > 1:
         return [(sounds[i], sounds[(i + 1) % len(sounds)]) for i in range(min(MIXTURES, len(sounds)))]
-    # One class alone is taken out of whatever else is there.
-    return [(present[0], present[0])] if present and len(valid.label) > 1 else []
+    # Of one class alone, two clips of it.
+    return [(name, name) for name in present[:1] if int((valid.weights([name]) > 0).sum()) > 1]
 
 
 def _separation(
@@ -167,15 +167,24 @@ def _separation(
     from sourceprior.separation import separate
 
     g = torch.Generator().manual_seed(index)
-    weights = [valid.weights([label]).cpu() for label in pair]
-    clips = torch.stack([torch.multinomial(weight, 1, generator=g)[0] for weight in weights]).to(valid.wave.device)
+    chosen: list[int] = []
+    for label in pair:
+        weight = valid.weights([label]).cpu()
+        # Two sources of one class are not the same clip.
+        weight[chosen] = 0
+        chosen.append(int(torch.multinomial(weight, 1, generator=g)))
+    clips = torch.tensor(chosen, device=valid.wave.device)
     truth = valid.render(clips, round(SECONDS * valid.sample_rate), g, augment=False).cpu().numpy() * prior.level
     result = separate(truth.sum(0), valid.sample_rate, pair, prior=prior, device=str(device), tell_apart=False)
     place = folder / f"{index + 1}_{_safe(pair[0])}_{_safe(pair[1])}"
     result.save(place)
-    for name, wave in zip(result.stems, truth, strict=True):
+    stems = np.stack(list(result.stems.values()))
+    # Nobody can tell which of two sources of one class is the first.
+    order = list(best_permutation(stems, truth, pair))
+    names = list(result.stems)
+    for name, wave in zip([names[i] for i in order], truth, strict=True):
         audio.write(place / f"true_{_safe(name)}.wav", wave[None], valid.sample_rate, audio.FileFormat("WAV", "FLOAT"))
-    values = si_sdr(np.stack(list(result.stems.values())), truth)
+    values = si_sdr(stems[order], truth)
     return {"labels": list(pair), "si_sdr_db": [round(float(value), 2) for value in values]}
 
 
