@@ -128,6 +128,19 @@ def test_stopped_and_resumed_is_bit_for_bit_the_undisturbed_run(tmp_path):
         trainer(tmp_path / "b", rate=1e-4).resume()
 
 
+def test_a_run_goes_on_with_the_clips_it_began_with(tmp_path):
+    first, other = trainer(tmp_path), trainer(tmp_path)
+    first.origin, other.origin = {"licence filter": "any"}, {"licence filter": "commercial"}
+    first.save()
+    with pytest.raises(UserError, match=r"another licence filter \(any, not commercial\)"):
+        other.resume()
+    # Checkpoints of earlier versions say nothing of it and go on.
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    del state["origin"]
+    torch.save(state, tmp_path / "last.pt")
+    assert other.resume()
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_batches_are_mixtures_of_the_task(task, tmp_path):
     own = trainer(tmp_path, task=task)
@@ -216,6 +229,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         (["train", "unet", *words[2:]], "no supervised baseline 'unet'"),
         ([*words, "--size", "huge"], "no size 'huge'"),
         ([*words, "--rate", 1e-4], "made with another rate"),
+        ([*words, "--licence", "any"], "another licence filter"),
     ]:
         assert call(*bad) == 2
         assert says in capsys.readouterr().err

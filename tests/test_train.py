@@ -214,6 +214,35 @@ def test_what_a_prior_may_be_used_for_follows_from_all_that_went_into_it(
     assert "not stated (6), as a folder per class states none: taken to be" in second.card
 
 
+def test_a_run_goes_on_with_the_clips_and_the_prior_it_began_with(tmp_path: Path) -> None:
+    data = tmp_path / "clips"
+    shutil.copytree(DATA, data)
+    table = (data / "manifest.csv").read_text()
+    (data / "manifest.csv").write_text(table.replace("CC-BY-4.0", "CC-BY-NC-4.0"))
+    options = {"batch": 2, "change": TINY}
+    first = run(data, tmp_path / "a", licence="any", steps=1, **options)
+    with pytest.raises(UserError, match=r"another licence filter \(any, not commercial\)"):
+        run(data, tmp_path / "a", steps=2, **options)
+    with pytest.raises(UserError, match=r"another name of its data \(clips, not data\)"):
+        run(DATA, tmp_path / "a", licence="any", steps=2, **options)
+    (data / "manifest.csv").write_text(table)
+    with pytest.raises(UserError, match=r"negatives per licence \(CC-BY-NC-4\.0: 4, not CC-BY-4\.0: 4\)"):
+        run(data, tmp_path / "a", licence="any", steps=2, **options)
+    run(data, tmp_path / "b", steps=1, init=tmp_path / "a" / "prior", **options)
+    with pytest.raises(UserError, match=r"prior it started from \(CC0-1\.0 AND CC-BY-NC-4\.0, not none\)"):
+        run(data, tmp_path / "b", steps=2, **options)
+    # Another run's best checkpoint, which was left in the folder, is none of this one's.
+    shutil.copyfile(tmp_path / "a" / "last.pt", tmp_path / "a" / "best.pt")
+    bank = ClipBank(read_manifest(DATA, "train"), ["rain"])
+    again = Trainer(Settings(("rain",), steps=0, compile=False), bank, tmp_path / "a", first.denoiser)
+    assert not again.take_best()
+    # Checkpoints of earlier versions say nothing of it and go on.
+    state = torch.load(tmp_path / "b" / "last.pt", weights_only=True)
+    assert state.pop("origin")["licence of the prior it started from"] == first.licence
+    torch.save(state, tmp_path / "b" / "last.pt")
+    assert run(data, tmp_path / "b", steps=2, **options).config["training"]["steps"] == 2
+
+
 def test_fine_tuning_starts_labels_it_lacks_from_anything(tmp_path: Path) -> None:
     whole = run(DATA, tmp_path / "a", batch=2, steps=2, change=TINY)
     grown = start_from(tmp_path / "a" / "prior", ("anything", "robin", "Bark"), grow=True)

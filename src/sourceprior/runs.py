@@ -147,6 +147,22 @@ def describe(
     }  # fmt: skip
 
 
+def origin_of(about: Mapping[str, Any], before: tuple[str, dict[str, int]] = ("", {})) -> dict[str, Any]:
+    """What a run may not change when it goes on: the clips and the prior that the licence of its weights follows from.
+
+    Args:
+        about: see `describe`.
+        before: see `inherited`.
+    """
+    return {
+        "name of its data": about["name"], "licence filter": about["licence filter"],
+        "number of clips per licence": about["clips per licence"],
+        "number of negatives per licence": about["negatives per licence"],
+        "licence of the prior it started from": before[0],
+        "number of clips per licence of that prior": before[1],
+    }  # fmt: skip
+
+
 def per_licence(clips: Sequence[Clip | Tally]) -> dict[str, int]:
     """Number of clips of each licence, sorted."""
     count = Counter[str]()

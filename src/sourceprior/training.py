@@ -7,7 +7,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -147,6 +147,30 @@ def read_checkpoint(file: Path, device: torch.device | str) -> dict[str, Any] | 
     return state if isinstance(state, dict) and {"settings", "step", "elapsed"} <= state.keys() else None
 
 
+def same_origin(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What the licence of a run's weights follows from: as its checkpoint says, else as given now.
+
+    Args:
+        before: of the checkpoint `file`; empty in those of earlier versions, which say nothing.
+        now: of the call that is to go on; empty where it does not say.
+
+    Raises:
+        UserError: they differ, so that the card would not tell of all that the weights have seen.
+    """
+    for name, value in now.items():
+        if before and before.get(name) != value:
+            raise UserError(
+                f"'{file}' is of a run with another {name} ({_told(before.get(name))}, not {_told(value)}): go on with "
+                "the --data, --licence and --init that it began with, or train into another folder."
+            )
+    return dict(before or now)
+
+
+def _told(value: Any) -> str:
+    text = ", ".join(f"{name}: {count}" for name, count in value.items()) if isinstance(value, dict) else value
+    return text or "none"
+
+
 class Bank(Protocol):
     """Where clips come from: a `ClipBank`, which holds all of them, or one that holds some at a time."""
 
@@ -207,6 +231,7 @@ class Trainer:
         init: a denoiser to start from, with the rows of the settings' labels.
         valid: clips that the validation loss is measured on.
         group: this process among those of the run.
+        origin: what decides the licence of the weights (`runs.origin_of`), kept in checkpoints; see `same_origin`.
 
     Raises:
         UserError: the batch cannot be cut into equal parts for the processes.
@@ -221,7 +246,9 @@ class Trainer:
         log: Callable[[str], None] = print,
         valid: ClipBank | None = None,
         group: processes.Alone | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
+        self.origin = dict(origin or {})
         self.settings, self.bank, self.folder, self.valid = settings, bank, Path(folder), valid
         self.group = group or processes.Alone()
         parts = self.group.count * settings.accumulate
@@ -419,14 +446,14 @@ class Trainer:
             "settings": asdict(self.settings) | {"labels": list(self.settings.labels)},
             "denoiser": self.denoiser.state_dict(), "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step, "elapsed": self.elapsed, "best": self.best,
+            "step": self.step, "elapsed": self.elapsed, "best": self.best, "origin": self.origin,
         }  # fmt: skip
         write_checkpoint(state, self.folder / name)
 
     def take_best(self) -> bool:
-        """Have the averaged weights of the best checkpoint, if one was kept."""
+        """Have the averaged weights of the best checkpoint, if this run kept one: that of another may lie there."""
         state = read_checkpoint(self.folder / "best.pt", self.device)
-        if state is None:
+        if state is None or state.get("origin", self.origin) != self.origin:
             return False
         self.average.load_state_dict(state["average"])
         self.best_step, self.last_valid = state["step"], state["best"]
@@ -436,7 +463,8 @@ class Trainer:
         """Go on from a checkpoint of the folder if there is one; from the best one where the last one is damaged.
 
         Raises:
-            UserError: it is of a run with other labels, another network or another optimiser, or none can be read.
+            UserError: it is of a run with other labels or clips, another network, optimiser or prior to start from, or
+                none can be read.
         """
         file, best = self.folder / name, self.folder / "best.pt"
         self.group.wait()
@@ -451,6 +479,7 @@ class Trainer:
             self.log(f"'{file}' is damaged: going on from '{best}'")
         if list(state["settings"]["labels"]) != list(self.settings.labels):
             raise UserError(f"'{file}' is of a run with other labels: train into another folder.")
+        self.origin = same_origin(file, state.get("origin", {}), self.origin)
         try:
             self.denoiser.load_state_dict(state["denoiser"])
             self.average.load_state_dict(state["average"])

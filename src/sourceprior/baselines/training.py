@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sourceprior.datasets import Clip
 from sourceprior.errors import UserError
 from sourceprior.mixtures import TASKS, Drawer
 from sourceprior.priors import fast_bfloat16
-from sourceprior.training import average_over, read_checkpoint, write_checkpoint
+from sourceprior.training import average_over, read_checkpoint, same_origin, write_checkpoint
 
 LIMIT_DB = 30.0
 """The loss rewards no more than this: a source that is solved must not outweigh those that are not."""
@@ -93,6 +93,7 @@ class Trainer:
         root: folder of the clips.
         valid: clips to watch with; none is fine.
         folder: for `last.pt`, and for the model.
+        origin: what the licence of the weights follows from; a run that goes on must have the same (`same_origin`).
 
     Raises:
         UserError: unknown kind or task, or too few classes or speakers.
@@ -101,7 +102,9 @@ class Trainer:
     def __init__(
         self, settings: Settings, clips: Sequence[Clip], root: Path, folder: Path, *, valid: Sequence[Clip] = (),
         device: torch.device | None = None, log: Callable[[str], None] = print,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
+        self.origin = dict(origin or {})
         self.settings, self.folder, self.log = settings, Path(folder), log
         self.device = device or torch.device("cpu")
         torch.manual_seed(settings.seed)
@@ -192,12 +195,12 @@ class Trainer:
         state = {
             "settings": asdict(self.settings), "network": self.network.state_dict(),
             "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "step": self.step, "elapsed": self.elapsed,
+            "step": self.step, "elapsed": self.elapsed, "origin": self.origin,
         }  # fmt: skip
         write_checkpoint(state, self.folder / "last.pt")
 
     def resume(self) -> bool:
-        """Go on from `last.pt` if there is one. Raises UserError if it was made with other settings."""
+        """Go on from `last.pt` if there is one. Raises UserError if it was made with other settings or clips."""
         file = self.folder / "last.pt"
         if not file.is_file():
             return False
@@ -207,6 +210,7 @@ class Trainer:
         if state["settings"] != asdict(self.settings):
             changed = [name for name, value in asdict(self.settings).items() if state["settings"].get(name) != value]
             raise UserError(f"'{file}' was made with another {', '.join(changed)}: choose another folder.")
+        self.origin = same_origin(file, state.get("origin", {}), self.origin)
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

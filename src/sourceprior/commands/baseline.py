@@ -34,6 +34,7 @@ def baseline(
     from sourceprior.baselines.training import Settings, Trainer
     from sourceprior.datasets import read_manifest
     from sourceprior.errors import UserError, alternatives
+    from sourceprior.runs import per_licence
     from sourceprior.sampling import find_device
     from sourceprior.separation import make_folder
 
@@ -57,7 +58,11 @@ def baseline(
     def log(text: str) -> None:
         print(text, flush=True)
 
-    trainer = Trainer(settings, clips, data, out, valid=valid, device=place, log=log)
+    origin = {
+        "name of its data": data.resolve().name, "licence filter": licence,
+        "number of clips per licence": per_licence(clips),
+    }  # fmt: skip
+    trainer = Trainer(settings, clips, data, out, valid=valid, device=place, log=log, origin=origin)
     log(f"{kind}, {size}: {count(trainer.network)} parameters, on {place}")
     if trainer.resume():
         log(f"going on from step {trainer.step}, {trainer.elapsed / 60:.0f} minutes")

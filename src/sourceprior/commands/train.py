@@ -74,6 +74,7 @@ def train(
         finish,
         inherited,
         labels_of,
+        origin_of,
         other_clips,
         start_from,
         way_of_negatives,
@@ -130,7 +131,10 @@ def train(
     if isinstance(bank, Rolling):
         log(f"in {bank.parts} parts of {60 * hours / bank.parts:.0f} min in turns of {bank.steps} steps, see --memory")
     start = start_from(init, labels, settings.grow) if init else None
-    trainer = Trainer(settings, bank, out, start, lambda text: print(text, flush=True), valid, group)
+    tally, before = corpus.tally("train"), inherited(init) if init else ("", {})
+    negative = [*other_clips(tally, sources), *lent] if way_of_negatives(settings, known, 0) != "none" else []
+    origin = origin_of(describe(data, licence, tally, sources, negative), before)
+    trainer = Trainer(settings, bank, out, start, lambda text: print(text, flush=True), valid, group, origin)
     if trainer.resume():
         log(f"going on from step {trainer.step}, {trainer.elapsed / 60:.0f} minutes")
 
@@ -154,7 +158,7 @@ def train(
     }  # fmt: skip
     prior = finish(
         trainer, out / "prior", about, figures, ancestry(init) if init else "",
-        clip_table(data, rows, sources, others), inherited(init) if init else ("", {}),
+        clip_table(data, rows, sources, others), before,
     )  # fmt: skip
     if report:
         from sourceprior.run_report import write_report
