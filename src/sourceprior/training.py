@@ -161,7 +161,7 @@ def same_origin(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
         if before and before.get(name) != value:
             raise UserError(
                 f"'{file}' is of a run with another {name} ({_told(before.get(name))}, not {_told(value)}): go on with "
-                "the --data, --licence and --init that it began with, or train into another folder."
+                "the data and the options that it began with, or train into another folder."
             )
     return dict(before or now)
 
