@@ -1,6 +1,7 @@
 """Files, arrays and levels: what goes in comes out, and what cannot be used is refused in one sentence."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +57,98 @@ def test_a_lossy_file_gives_float_wav(tmp_path):
     recording = audio.read(path)
     assert recording.samples.shape == (1, 4000)
     assert recording.format == audio.FileFormat("WAV", "FLOAT")
+
+
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_U8"])
+@pytest.mark.parametrize("shape", [(1, 301), (3, 101), (2, 300)])
+def test_eight_bit_aiff_has_no_sample_more_than_was_written(tmp_path, shape, subtype):
+    kept = audio.write(tmp_path / "a.aiff", noise(*shape), RATE, audio.FileFormat("AIFF", subtype))
+    np.testing.assert_array_equal(audio.read(tmp_path / "a.aiff").samples, kept)
+
+
+@pytest.mark.parametrize("rate", [65536, 88201, 191999])
+def test_flac_refuses_what_it_cannot_hold_before_anything_is_written(tmp_path, rate):
+    form = audio.FileFormat("FLAC", "PCM_16")
+    with pytest.raises(UserError, match="multiples of 10 Hz.*choose another format"):
+        audio.writing(tmp_path / "a.flac", (1, 10), rate, form).__enter__()
+    assert not os.listdir(tmp_path)
+    for holds in (rate - rate % 10, 65535, 44101):
+        audio.write(tmp_path / "a.flac", noise(1, 10), holds, form)
+        assert audio.stream(tmp_path / "a.flac").sample_rate == holds
+
+
+def unfinished(path: Path, samples: np.ndarray, subtype: str, riff: int) -> None:
+    """A WAV file as it lies on the disk before its writer comes back to fill in the lengths."""
+    sf.write(path, samples.T, RATE, subtype=subtype, format="WAV")
+    content = bytearray(path.read_bytes())
+    place = content.find(b"data") + 4
+    content[place : place + 4], content[4:8] = bytes(4), riff.to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("riff", [0, 36, 2**32 - 1])
+@pytest.mark.parametrize("silent", [0, 200])
+def test_an_unfinished_header_hides_no_samples(tmp_path, subtype, riff, silent):
+    samples = noise(2, 5000)
+    samples[:, :silent] = 0
+    unfinished(tmp_path / "a.wav", samples, subtype, riff)
+    recording = audio.read(tmp_path / "a.wav")
+    step = 2.0**-15
+    np.testing.assert_allclose(recording.samples, samples, atol=step)
+    assert recording.format == audio.FileFormat("WAV", subtype)
+    (warning,) = recording.warnings
+    assert "wrong header; 0.31 s of it could be read" in warning
+
+
+def test_a_recording_of_nothing_is_empty_whatever_chunks_follow(tmp_path):
+    path = tmp_path / "a.wav"
+    unfinished(path, noise(1, 0), "PCM_16", 36)
+    for more in (b"", b"LIST\4\0\0\0INFO", b"LIST\5\0\0\0INFO\0"):
+        path.write_bytes(path.read_bytes() + more)
+        assert audio.read(path).samples.shape == (1, 0)
+
+
+def test_what_is_read_whole_has_no_wrong_header(tmp_path):
+    samples = noise(1, 20_000)
+    for name, form in (("a.wav", "WAV"), ("a.wavex", "WAVEX"), ("a.rf64", "RF64")):
+        audio.write(tmp_path / name, samples, RATE, audio.FileFormat(form, "PCM_16"))
+        whole = (tmp_path / name).read_bytes()
+        for tag in (b"ID3\3\0\0\0\0\0\x0a" + bytes(10), b"ID3\4\0\0\0\0\0\x0a" + b"TIT2" * 5):
+            (tmp_path / name).write_bytes(whole + tag)
+            assert audio.read(tmp_path / name).samples.shape == samples.shape
+            assert audio.read(tmp_path / name).warnings == ()
+    (tmp_path / "a.wav").write_bytes(whole_of(tmp_path / "b.wav", samples) + b"TAG" + bytes(125))
+    assert audio.read(tmp_path / "a.wav").warnings == ()
+    # Without the tag: more samples than the header tells of.
+    (tmp_path / "a.wav").write_bytes(whole_of(tmp_path / "b.wav", samples) + bytes(range(128, 256)))
+    assert len(audio.read(tmp_path / "a.wav").warnings) == 1
+
+
+def whole_of(path: Path, samples: np.ndarray) -> bytes:
+    audio.write(path, samples, RATE, audio.FileFormat("WAV", "PCM_16"))
+    return path.read_bytes()
+
+
+def test_flac_that_tells_no_length(tmp_path):
+    path = tmp_path / "a.flac"
+    kept = audio.write(path, noise(1, 20_000), RATE, audio.FileFormat("FLAC", "PCM_16"))
+    content = bytearray(path.read_bytes())
+    # The last 36 bits of what STREAMINFO says of the samples.
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(audio.read(path).samples, kept)
+    assert audio.read(path).warnings == ()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    (warning,) = audio.read(path).warnings
+    assert "breaks off" in warning
+
+
+def test_a_name_that_ends_in_raw_is_no_traceback(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes(1000))
+    with pytest.raises(UserError, match="is not a sound file"):
+        audio.read(tmp_path / "a.raw")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ _EXTENSION = {
 }
 _BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _FLOAT = {"FLOAT": np.float32, "DOUBLE": np.float64}
+_FLAC_RATES = 65_535
+"""Hz above which libsndfile decodes FLAC only at multiples of 10 Hz: what a frame's own header can tell."""
 _BLOCK = 4096
 PIECE = 65_536
 """Samples per channel that are read, resampled and written at a time."""
@@ -46,6 +49,12 @@ _WRONG_LENGTH = re.compile(
     r"(data|SSND|Data Size|riff) *: \d+ \(should be \d+\)|^\*\*\* .*(not equal|does not match|Exiting parser)", re.M
 )
 """What libsndfile notes where a header gives another length than the file has."""
+_TAG = re.compile(
+    r"^\*\*\* (Hit ID3v1 trailer|Unknown chunk marker \((0x)?[234]334449\) at).*\n(\*\*\* Chunk size .*\n)?", re.M
+)
+"""Its note on an ID3 tag behind all chunks of a WAV file, where players put it: nothing is wrong with the length."""
+_NOT_TOLD = 2**63 - 1
+"""Samples of a file of which libsndfile is not told how many it has, such as FLAC from a pipe."""
 SHORT = 0.1
 """Seconds below which a recording is reported as too short for the priors to say much."""
 
@@ -77,7 +86,8 @@ class Stream:
         sample_rate: Hz.
         form: to write its stems in.
         dtype: of the samples, float32 or float64.
-        announced: samples per channel that the header tells of; None where it contradicts itself.
+        announced: samples per channel that the header tells of, or that were counted where it tells of none; None where
+            it contradicts itself, or the file breaks off before anything was told.
         name: of the file, or "".
         pieces: called for an iterator of arrays `(channels, up to PIECE)` in full scale ±1.
     """
@@ -110,20 +120,42 @@ class Sequential(sf.SoundFile):
         return False
 
 
+class Endless(io.FileIO):
+    """A WAV file read as if it told of samples without end, which libsndfile takes for all that are there.
+
+    Args:
+        place: byte at which the file gives the length of its samples, wrongly.
+    """
+
+    def __init__(self, path: Path, place: int) -> None:
+        super().__init__(path)
+        self.place = place
+
+    def readinto(self, buffer: Any) -> int:
+        start = self.tell()
+        end = start + super().readinto(buffer)
+        low, high = max(start, self.place), min(end, self.place + 4)
+        if low < high:
+            buffer[low - start : high - start] = b"\xff" * (high - low)
+        return end - start
+
+
 def stream(path: str | os.PathLike[str]) -> Stream:
     """Any file that libsndfile knows, read piece by piece.
 
     Samples are float32, or float64 where the file holds more than 24 bits. The format is the file's own if its
-    container and sample type are lossless, else 32-bit float WAV: encoding the stems of an MP3 with losses once more
-    would keep them from adding up to it. Of a file that breaks off, or whose header gives another length, the samples
-    that are there are read.
+    container and sample type are lossless and can be written at its rate, else 32-bit float WAV: encoding the stems of
+    an MP3 with losses once more would keep them from adding up to it. Of a file that breaks off, or whose header gives
+    another length, the samples that are there are read.
 
     Raises UserError for a missing, unreadable, empty or foreign file.
     """
     path = Path(path)
     with _opened(path) as file:
-        announced = None if _WRONG_LENGTH.search(file.extra_info) else file.frames
-        form = _lossless(file.format, file.subtype)
+        announced = None if _WRONG_LENGTH.search(_TAG.sub("", file.extra_info)) else file.frames
+        if announced == _NOT_TOLD:
+            announced = _counted(file)
+        form = _lossless(file.format, file.subtype, file.samplerate)
         dtype = np.dtype("float64" if file.subtype in ("PCM_32", "DOUBLE") else "float32")
         return Stream(file.channels, file.samplerate, form, dtype, announced, path.name, lambda: _pieces(path, dtype))
 
@@ -178,14 +210,51 @@ def _opened(path: Path) -> Iterator[Sequential]:
         if not path.is_file():
             # A pipe would be waited for, and cannot be read twice.
             raise UserError(f"{path} is a pipe or device, not a file.")
-        with Sequential(_native(path)) as file:
+        with contextlib.ExitStack() as opened:
+            file = opened.enter_context(Sequential(_native(path)))
+            if not file.frames and file.format in ("WAV", "WAVEX") and (place := _unfinished(path)):
+                file = opened.enter_context(Sequential(opened.enter_context(Endless(path, place))))
             yield file
     except UserError:
         raise
     except PermissionError as error:
         raise UserError(f"{path} may not be read: permission denied.") from error
-    except (sf.LibsndfileError, OSError, RuntimeError, ValueError) as error:
+    except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
+        # A TypeError for a name that ends in .raw, of which soundfile wants to be told what is in it.
         raise UserError(_unreadable(path)) from error
+
+
+def _unfinished(path: Path) -> int | None:
+    """Where a WAV file gives its samples the length 0 though some follow, as a recorder leaves it that was cut off.
+
+    None where it does not, or where what follows are chunks up to the end of the file: then it is empty indeed.
+    """
+    found, place, size = None, 12, path.stat().st_size
+    with path.open("rb") as file:
+        while place + 8 <= size:
+            file.seek(place)
+            chunk = file.read(8)
+            name, length = chunk[:4], int.from_bytes(chunk[4:], "little")
+            if found and not all(32 <= letter < 127 for letter in name):
+                return found
+            if not found and name == b"data":
+                if length:
+                    return None
+                found = place + 4
+            # Chunks begin at even places.
+            place += 8 + length + length % 2
+    return found if place > size + 1 else None
+
+
+def _counted(file: Sequential) -> int | None:
+    """Samples per channel of a file that does not tell; None if it breaks off."""
+    count = 0
+    try:
+        while length := len(file.read(_BLOCK, dtype="float32", always_2d=True)):
+            count += length
+    except sf.LibsndfileError:
+        return None
+    return count
 
 
 def _unreadable(path: Path) -> str:
@@ -239,9 +308,23 @@ def _pieces(path: Path, dtype: np.dtype) -> Iterator[np.ndarray]:
             yield np.concatenate(held).T
 
 
-def _lossless(container: str, subtype: str) -> FileFormat:
-    known = container in _EXTENSION and (subtype in _BITS or subtype in _FLOAT)
+def _lossless(container: str, subtype: str, sample_rate: int) -> FileFormat:
+    known = container in _EXTENSION and (subtype in _BITS or subtype in _FLOAT) and _holds(container, sample_rate)
     return FileFormat(container, subtype) if known and sf.check_format(container, subtype) else FileFormat()
+
+
+def _holds(container: str, sample_rate: int) -> bool:
+    """Whether a file of that container can be read again at that sample rate, in Hz."""
+    return container != "FLAC" or sample_rate <= _FLAC_RATES or sample_rate % 10 == 0
+
+
+def check_rate(form: FileFormat, sample_rate: int) -> None:
+    """Raise UserError for a sample rate, in Hz, that files of that format cannot have."""
+    if not _holds(form.container, sample_rate):
+        raise UserError(
+            f"FLAC holds sample rates above {_FLAC_RATES} Hz only if they are multiples of 10 Hz, not {sample_rate} Hz; "
+            "choose another format, for example --format wav."
+        )
 
 
 def choose_format(own: FileFormat, container: str | None = None, subtype: str | None = None) -> FileFormat:
@@ -455,8 +538,9 @@ def writing(
     Args:
         shape: channels and samples of the whole.
 
-    Raises UserError where the file cannot be written.
+    Raises UserError where the file cannot be written, and before anything is given for a sample rate it cannot have.
     """
+    check_rate(form, sample_rate)
     channels, length = shape
     size = channels * length * (np.dtype(_FLOAT[form.subtype]).itemsize if form.is_float else _BITS[form.subtype] // 8)
     container = "RF64" if form.container in ("WAV", "WAVEX") and size > _WAV_LIMIT else form.container
@@ -474,8 +558,27 @@ def writing(
 
             yield put
         # A header that no longer fitted onto the disk raises nothing.
-        if sf.info(_native(part)).frames != length:
+        if sf.info(_native(part)).frames < length:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if container == "AIFF" and size % 2:
+            _without_fill(part, length, size)
+
+
+def _without_fill(file: Path, length: int, size: int) -> None:
+    """Correct the header of an AIFF file with an odd number of bytes of samples.
+
+    A byte fills it up to an even number, and libsndfile counts that among the samples.
+
+    Args:
+        length: samples per channel.
+        size: bytes of all samples.
+    """
+    with file.open("r+b") as opened:
+        head = opened.read(512)
+        # The chunk SSND counts the eight bytes of its offset and block size, too.
+        for place, number in [(head.index(b"COMM") + 10, length), (head.index(b"SSND") + 4, size + 8)]:
+            opened.seek(place)
+            opened.write(number.to_bytes(4, "big"))
 
 
 def _encoded(kept: np.ndarray, form: FileFormat) -> np.ndarray:
