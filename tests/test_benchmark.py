@@ -30,6 +30,7 @@ from sourceprior.mixtures import TASKS, active_span, draw, render, write_list
 from sourceprior.networks.conv_unet import ConvUNet
 from sourceprior.priors import SourcePrior
 from sourceprior.separators import baseline
+from sourceprior.vp import VPDenoiser
 
 DATA = Path(__file__).parent / "data"
 LABELS = ("anything", "speech", "Bark", "Saxophone", "rain")
@@ -510,6 +511,28 @@ def test_unprocessed_costs_nothing(tmp_path):
     (only,) = records.outcomes.values()
     assert (only.forwards, only.backwards, only.consistent) == (0, 0, [])
     assert only.si_sdr == only.unprocessed
+
+
+class Epsilon(torch.nn.Module):
+    """The smallest ε-network."""
+
+    condition = "timestep"
+
+    def forward(self, state, condition, label):
+        return 0.1 * state
+
+
+def test_networks_are_counted_whatever_steps_they_are_told(tmp_path):
+    own = SourcePrior("eps", VPDenoiser(Epsilon()), ("Bark", "rain", "Saxophone"), 16000, 0.075, "CC0-1.0")
+    priors = rows.PriorSet.of("eps", [own])
+    specs = draw("two_sounds", 1, read_manifest(DATA, "test"), DATA, seconds=0.25)
+    for form in ("paper", "released"):
+        settings = rows.settings_of(form, solver="gradient", steps=4, options={"start": 2, "run_all": False})
+        row = rows.on_priors(form, form, "", False, settings, priors, "cpu")
+        (records,) = run([row], [specs], DATA, tmp_path, {}, keep_audio=False)
+        (only,) = records.outcomes.values()
+        # Three steps, two sources.
+        assert (only.forwards, only.backwards) == (6, 6), form
 
 
 def test_a_page_is_made_of_finished_runs(tmp_path, monkeypatch, capsys):

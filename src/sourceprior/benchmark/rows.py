@@ -202,7 +202,9 @@ def on_priors(
     }
 
     def make(_labels: Sequence[str], _progress: Progress | None) -> Ready:
-        return Ready(solving(priors.priors, settings, device), [prior.denoiser for prior in priors.priors])
+        # Not the denoisers: a solver may read a network as another one, see `presets.under`, and the network stays.
+        networks = [getattr(prior.denoiser, "network", prior.denoiser) for prior in priors.priors]
+        return Ready(solving(priors.priors, settings, device), networks)
 
     return Row(name, title, group, fast, identity, make, published)
 
