@@ -154,6 +154,22 @@ def test_speech_is_joined_until_it_fills_the_mixture(clips):
             assert [piece.at for piece in source.pieces[1:]] == ends[:-1]
 
 
+def test_classes_that_are_left_out_are_named_with_the_reason(clips):
+    for known, minimum, says in [
+        (["rain", "siren"], 2, r"and 1\. Left out are Bark, Saxophone: unknown to the priors .*--prior"),
+        (
+            ["rain", "Bark"],
+            3,
+            r"and 0\. Left out are Bark, rain: of fewer than 3 clips \(--min-clips\); Saxophone: unkn",
+        ),
+        (None, 3, r"and 0\. Left out are Bark, Saxophone, rain: of fewer than 3 clips"),
+    ]:
+        labels = labels_to_draw(DATA, "test", known, "any", minimum)
+        with pytest.raises(UserError, match=says):
+            draw("two_sounds", 1, clips, DATA, labels=labels)
+    assert labels_to_draw(DATA, "test", ["rain"], "any", 2) == ["rain"]
+
+
 def test_labels_and_tasks_are_checked(clips, tmp_path):
     assert usable_labels(clips, 2) == ["Bark", "Saxophone", "rain"]
     assert usable_labels(clips, 3) == []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -86,22 +86,38 @@ def usable_labels(clips: Sequence[Clip], minimum: int, known: Collection[str] | 
     return sorted(label for label, n in counts.items() if n >= minimum and (known is None or label in known))
 
 
+class Labels(list[str]):
+    """Sound classes to draw from, in their order; `left_out` has the reason of each that is not drawn from."""
+
+    def __init__(self, labels: Iterable[str], left_out: Mapping[str, str]) -> None:
+        super().__init__(labels)
+        self.left_out = dict(left_out)
+
+
 def labels_to_draw(
     root: str | Path,
     split: str,
     known: Collection[str] | None = None,
     licence: str = "commercial",
     minimum: int | None = None,
-) -> list[str]:
+) -> Labels:
     """Sound classes of a split that a benchmark draws from: with enough clips, and known.
 
     Args:
         known: labels of the priors; None for those of the train split, which a baseline could have learned.
         minimum: clips a class must have; by default 4 in the split "test", 2 in others.
     """
+    unknown = "unknown to the priors (name one that knows it with --prior, or teach it with `sourceprior learn`)"
     if known is None:
-        known = {clip.label for clip in read_manifest(root, "train", licence)}
-    return usable_labels(read_manifest(root, split, licence), minimum or (4 if split == "test" else 2), known)
+        known, unknown = {clip.label for clip in read_manifest(root, "train", licence)}, "without clips to train with"
+    clips, fewest = read_manifest(root, split, licence), minimum or (4 if split == "test" else 2)
+    labels = usable_labels(clips, fewest, known)
+    left_out = {
+        label: unknown if label not in known else f"of fewer than {fewest} clips (--min-clips)"
+        for label in usable_labels(clips, 1)
+        if label not in labels
+    }
+    return Labels(labels, left_out)
 
 
 def draw(
@@ -139,6 +155,18 @@ def draw(
     return [drawer.spec(seed, i) for i in range(count)]
 
 
+def _left_out(labels: Sequence[str] | None) -> str:
+    """A sentence on the classes that are not drawn from, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for label, reason in labels.left_out.items() if isinstance(labels, Labels) else ():
+        reasons.setdefault(reason, []).append(label)
+    parts = [
+        f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}: {reason}"
+        for reason, names in reasons.items()
+    ]
+    return f" Left out are {'; '.join(parts)}." if parts else ""
+
+
 class Drawer:
     """Draws the mixtures of one task, as lists or, for training, as signals; arguments as for `draw`.
 
@@ -174,7 +202,7 @@ class Drawer:
         if len(self.shop.speakers) < speakers or len(self.shop.sounds) < sounds:
             raise UserError(
                 f"Task {task} needs {speakers} speakers and {sounds} sound classes; "
-                f"the clips have {len(self.shop.speakers)} and {len(self.shop.sounds)}."
+                f"the clips have {len(self.shop.speakers)} and {len(self.shop.sounds)}.{_left_out(labels)}"
             )
 
     def spec(self, seed: int, index: int) -> MixtureSpec:
