@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from sourceprior.errors import UserError
-from sourceprior.learning_clips import cut, read_folder
+from sourceprior.learning_clips import cut, read_folder, read_licences
 
 DATA = Path(__file__).parent / "data" / "sound" / "train"
 RATE = 16000
@@ -64,6 +64,29 @@ def test_licences_come_from_the_option_or_a_manifest(folder: Path) -> None:
     (folder / "manifest.csv").write_text("path,licence\na_bark.wav,CC0-1.0\ndeep/sax.flac,CC-BY-NC-3.0\n")
     assert [terms for _, _, terms in read_folder(folder, RATE).used] == ["CC0-1.0", "CC-BY-NC-3.0", "not stated"]
     assert {terms for _, _, terms in read_folder(folder, RATE, "own").used} == {"own"}
+
+
+def test_licences_of_a_table_that_a_spreadsheet_saved(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path,licence\nbärk.wav,CC0-1.0\n", encoding="utf-8-sig")
+    assert read_licences(tmp_path) == {"bärk.wav": "CC0-1.0"}
+
+
+def test_takes_of_one_tone_are_no_copies_but_a_copy_of_a_take_is(tmp_path: Path) -> None:
+    random, time = np.random.default_rng(0), np.arange(RATE) / RATE
+    for i in range(3):
+        beep = 0.3 * np.sin(2 * np.pi * (1000 * time + random.uniform())) + 0.02 * random.normal(size=RATE)
+        soundfile.write(tmp_path / f"{i}.wav", beep, RATE)
+    soundfile.write(tmp_path / "copy.ogg", 0.5 * beep[100:], RATE)
+    found = read_folder(tmp_path, RATE)
+    assert found.left_out == [("copy.ogg", "a copy of 2.wav")]
+
+
+def test_a_clip_beyond_full_scale_is_scaled_down_and_told_of(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "loud.wav", 4 * BARK / np.abs(BARK).max(), RATE, subtype="FLOAT")
+    found = read_folder(tmp_path, RATE)
+    wave = np.concatenate([piece.wave for piece in found.pieces])
+    assert np.mean(np.abs(wave.astype(int)) >= 32767) < 1e-3
+    assert found.notes == ["loud.wav is beyond full scale (peak 4.0) and was scaled down."]
 
 
 def test_different_sounds_are_no_copies(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ LONGEST, MOST = 600.0, 3600.0
 """Seconds that are used of one clip, and of all."""
 ALIKE = 0.97
 """Correlation of two clips from which one is a copy of the other."""
+ALL_ALIKE = 0.4
+"""The same with all frequencies counted alike: any two takes of a steady tone are alike but for the noise around it."""
 ENDINGS = {".m4a", ".aac", ".wma", ".mp4", ".mka", ".webm", ".amr", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aifc"}
 """Of files that are clips whether they can be read or not, beside those that libsndfile names its formats by."""
 
@@ -123,7 +125,7 @@ def is_clip(path: Path, root: Path) -> bool:
 def read_licences(root: Path) -> dict[str, str]:
     """Licence of each path in a folder's manifest.csv; empty where there is none or it has no such columns."""
     try:
-        with (root / "manifest.csv").open(newline="") as file:
+        with (root / "manifest.csv").open(newline="", encoding="utf-8-sig") as file:
             return {row["path"]: row["licence"] for row in csv.DictReader(file) if row["licence"]}
     except (OSError, KeyError, UnicodeDecodeError, csv.Error):
         return {}
@@ -152,7 +154,11 @@ def read_clip(path: Path, sample_rate: int) -> tuple[np.ndarray, int, str]:
         raise UserError("it holds no samples.")
     if not np.isfinite(samples).all():
         raise UserError("it holds samples that are not finite (NaN or infinity).")
-    mono = downmix(samples)
+    mono, peak = downmix(samples), float(np.abs(samples).max())
+    if peak > 1:
+        # Cutting off what is beyond full scale would distort it.
+        mono = mono / peak
+        note = f"{note} {path.name} is beyond full scale (peak {peak:.1f}) and was scaled down.".lstrip()
     wave = audio.resample(mono - mono.mean(), rate, sample_rate)[0] if rate != sample_rate else (mono - mono.mean())[0]
     return wave.astype(np.float32), rate, note
 
@@ -190,7 +196,9 @@ class Copies:
         bands = np.log10(np.array([part.sum() for part in np.array_split(power, 32)]) + 1e-9)
         for other, shape, samples in self.known:
             # Few pairs are alike in their spectrum, and only for those it is worth looking at the samples.
-            if np.abs(shape - bands).mean() < 0.15 and correlation(small, samples) > ALIKE:
+            if np.abs(shape - bands).mean() >= 0.15 or correlation(small, samples) <= ALIKE:
+                continue
+            if correlation(white(small), white(samples)) > ALL_ALIKE:
                 return f"a copy of {other}"
         self.known.append((name, bands, small))
         return ""
@@ -200,6 +208,13 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Greatest absolute correlation of two signals of norm 1, over all shifts."""
     size = 1 << (len(a) + len(b) - 1).bit_length()
     return float(np.abs(np.fft.irfft(np.fft.rfft(a, size) * np.conj(np.fft.rfft(b, size)), size)).max())
+
+
+def white(wave: np.ndarray) -> np.ndarray:
+    """A signal (N,) as one of norm 1 (2 N,) that has every frequency at the same level, its phases kept."""
+    spectrum = np.fft.rfft(wave, 2 * len(wave))
+    flat = np.fft.irfft(spectrum / np.maximum(np.abs(spectrum), 1e-9), 2 * len(wave))
+    return flat / max(float(np.linalg.norm(flat)), 1e-12)
 
 
 def cut(wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
