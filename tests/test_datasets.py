@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from sourceprior.corpora.manifest import manifest
@@ -57,10 +59,25 @@ def test_a_row_that_cannot_be_read_is_named(row: str, says: str, tmp_path: Path)
             manifest(tmp_path)
 
 
+@pytest.mark.parametrize("path", [str(DATA / "a.flac"), "../a.flac", "sound/../../a.flac"])
+def test_a_clip_outside_of_the_folder_is_refused_but_may_be_copied(path: str, tmp_path: Path) -> None:
+    table = f"path,kind,split,label,licence,seconds\n{path},sound,train,Bark,CC0-1.0,1\n"
+    (tmp_path / "manifest.csv").write_text(table)
+    with pytest.raises(UserError, match=r"Line 2 .* outside of its folder"):
+        read_manifest(tmp_path, "train")
+    assert manifest(tmp_path).skipped == {"missing": 1}
+
+
 def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path: Path) -> None:
     table = "path,kind,split,label,licence,seconds\nb.flac,sound,train,Bärk,CC0-1.0,1\n"
     (tmp_path / "manifest.csv").write_text(table, encoding="utf-8-sig")
     assert [clip.label for clip in read_manifest(tmp_path, "train")] == ["Bärk"]
+
+
+def test_what_is_beyond_full_scale_is_scaled_down_not_cut_off(tmp_path: Path) -> None:
+    wave = np.sin(np.arange(16000) / 5).astype(np.float32)
+    soundfile.write(tmp_path / "loud.wav", 4 * wave, 16000, subtype="FLOAT")
+    np.testing.assert_allclose(read_clip(tmp_path / "loud.wav", 16000) / 2**15, wave, atol=1e-3)
 
 
 def test_utterances_of_a_speaker_are_joined(bank: ClipBank) -> None:

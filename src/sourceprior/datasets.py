@@ -94,13 +94,17 @@ def read_manifest(root: str | Path, split: str | None = None, licence: str = "co
     return sorted(clips, key=lambda clip: clip.path)
 
 
-def read_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_rows(file: Path, columns: Sequence[str], inside: bool = True) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a manifest with the numbers of their lines; every one has these columns, and a path.
 
     A sound has a label, too.
 
+    Args:
+        inside: clips have to lie in the manifest's folder, as what lists them again names them relative to it.
+
     Raises:
-        UserError: it is no text, lacks a column, or a row is incomplete; the message names the line.
+        UserError: it is no text, lacks a column, a row is incomplete, or a path leads out of the folder; the message
+            names the line.
     """
     # Spreadsheets begin what they save as UTF-8 with a mark, which would be a part of the first column's name.
     with file.open(newline="", encoding="utf-8-sig") as rows:
@@ -114,6 +118,11 @@ def read_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[st
                 for name in columns:
                     if row[name] is None or (name in needed and not row[name].strip()):
                         raise UserError(f"Line {reader.line_num} of '{file}' has no {name}: complete or remove it.")
+                if inside and (Path(row["path"]).is_absolute() or ".." in Path(row["path"]).parts):
+                    raise UserError(
+                        f"Line {reader.line_num} of '{file}' names a clip outside of its folder: write the path "
+                        "relative to the folder, or copy the clips into one with `sourceprior data manifest`."
+                    )
                 yield reader.line_num, row
         except (UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"'{file}' is not a table in UTF-8 with commas: save it as CSV again.") from error
@@ -168,6 +177,8 @@ def decode(file: Path | BinaryIO, sample_rate: int, name: Path | str) -> np.ndar
     if not audio.size:
         raise BadClip(name, "empty")
     mono = audio.mean(1)
+    # Files of floats may hold more than full scale: scaled down, as cutting off the peaks would distort them.
+    mono /= max(1.0, float(np.abs(mono).max()))
     if rate != sample_rate:
         import soxr
 

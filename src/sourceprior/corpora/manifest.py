@@ -1,4 +1,4 @@
-"""A manifest that is there already: `manifest.csv` with a row per clip, paths relative to it."""
+"""A manifest that is there already: `manifest.csv` with a row per clip, paths relative to it or absolute."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def manifest(file: Path) -> Found:
     if not file.is_file():
         raise UserError(f"There is no manifest '{file}'.")
     found = Found()
-    for _, row in read_rows(file, ("path", "kind", "split", "label", "licence")):
+    for _, row in read_rows(file, ("path", "kind", "split", "label", "licence"), inside=False):
         path = file.parent / row["path"]
         if not path.is_file():
             found.skipped["missing"] += 1
