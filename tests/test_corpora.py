@@ -269,6 +269,36 @@ def test_copies_are_made_once(fsd_tree, tmp_path):
     assert build(found, tmp_path, sample_rate=8000).made == 4
 
 
+def test_another_file_of_the_same_time_is_copied_anew(tmp_path):
+    file = tmp_path / "own" / "dog" / "a.wav"
+    for seconds, place in [(0.5, "own"), (0.75, "own"), (0.75, "moved")]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        sf.write(file, np.random.default_rng(0).normal(size=round(16000 * seconds)) / 10, 16000)
+        os.utime(file, (1, 1))
+        if place == "moved":
+            shutil.move(tmp_path / "own", tmp_path / place / "own")
+        found = folder(tmp_path / "own" if place == "own" else tmp_path / place / "own")
+        assert [build(found, tmp_path / "out").made for _ in range(2)] == [1, 0]
+        (clip,) = read_manifest(tmp_path / "out", licence="any")
+        assert clip.seconds == sf.info(clip.path).duration == seconds
+
+
+def test_a_manifest_keeps_its_columns_whoever_saved_it(tmp_path):
+    table = "path,kind,split,label,licence,seconds,room\nb.flac,sound,train,Bärk,CC0-1.0,1,Küche\n"
+    put(SOUNDS[0], tmp_path / "own" / "dog" / "a.wav", 16000)
+    for encoding in ("utf-8-sig", "utf-8"):
+        (tmp_path / "manifest.csv").write_text(table, encoding=encoding)
+        build(folder(tmp_path / "own"), tmp_path)
+        rows = list(csv.DictReader((tmp_path / "manifest.csv").open(encoding="utf-8")))
+        assert [(row["path"], row["label"], row["room"]) for row in rows if row["label"] != "dog"] == [
+            ("b.flac", "Bärk", "Küche")
+        ]
+        assert len(rows) == 2
+    (tmp_path / "manifest.csv").write_text("name\nx\n")
+    with pytest.raises(UserError, match="lacks the columns"):
+        build(folder(tmp_path / "own"), tmp_path)
+
+
 def test_two_data_sets_in_one_manifest_make_mixtures(vctk_tree, fsd_tree, tmp_path):
     build(vctk(vctk_tree), tmp_path)
     build(fsdkaggle2018(fsd_tree), tmp_path)
@@ -393,6 +423,23 @@ def test_a_data_set_of_the_same_name_is_announced(tmp_path, capsys):
         data("folder", tmp_path / place / "recordings", out=tmp_path / "out", quiet=True)
         printed = capsys.readouterr().out
         assert (f"{lost} clips that an earlier data set of the same name had brought" in printed) == bool(lost)
+
+
+@pytest.mark.parametrize(
+    ("action", "options", "unused"),
+    [
+        ("pack", {"root": DATA, "folder": DATA, "rate": 48000, "mic": 2, "kind": "speech"},
+         "ROOT, --rate, --mic, --kind"),
+        ("shard", {"folder": DATA, "kbps": 48.0}, "--kbps"),
+        ("manifest", {"root": DATA, "split": ["train"]}, "--split"),
+        ("vctk", {"root": DATA, "licence": "own", "test": 0.2}, "--test, --licence"),
+        ("fsdkaggle2018", {"root": DATA, "test": 0.2}, "--test"), ("folder", {"root": DATA, "folder": DATA}, "--data"),
+    ],
+)  # fmt: skip
+def test_options_that_an_action_has_no_use_for_are_refused(action, options, unused, tmp_path):
+    with pytest.raises(UserError, match=f"data {action}` has no use for {unused}: leave"):
+        data(action, out=tmp_path / "out", quiet=True, **options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_copies_are_not_put_among_the_recordings(tmp_path):

@@ -8,6 +8,15 @@ from typing import Annotated
 import typer
 
 LAYOUTS = ("vctk", "fsdkaggle2018", "folder", "manifest")
+TAKES = {
+    "vctk": ("ROOT", "--rate", "--mic", "--valid"),
+    "fsdkaggle2018": ("ROOT", "--rate", "--valid"),
+    "folder": ("ROOT", "--rate", "--kind", "--test", "--valid", "--licence"),
+    "manifest": ("ROOT", "--rate"),
+    "pack": ("--data", "--split", "--licence", "--kbps"),
+    "shard": ("--data", "--split", "--licence", "--megabytes"),
+}
+"""What each action takes beside -o and -q."""
 
 
 def data(
@@ -57,6 +66,14 @@ def data(
 
     if action not in (*LAYOUTS, "pack", "shard"):
         raise UserError(f"`sourceprior data` knows {alternatives([*LAYOUTS, 'pack', 'shard'])}, not '{action}'.")
+    given = {
+        "ROOT": root is not None, "--data": folder is not None, "--rate": rate != 16000, "--mic": mic != 1,
+        "--kind": kind != "sound", "--test": test != 0.1, "--valid": valid is not None, "--split": bool(split),
+        "--licence": licence is not None, "--kbps": kbps != 24.0, "--megabytes": megabytes != 100.0,
+    }  # fmt: skip
+    unused = [name for name, here in given.items() if here and name not in TAKES[action]]
+    if unused:
+        raise UserError(f"`sourceprior data {action}` has no use for {', '.join(unused)}: leave that out.")
     if out is None:
         raise UserError(f"Say where to write: sourceprior data {action} ... -o OUT.")
     if action in ("pack", "shard"):

@@ -7,6 +7,7 @@ is resampled twice. Several data sets may go into one folder, such as one of spe
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import soundfile
 
 from sourceprior.audio import replacing
 from sourceprior.corpora.entries import Entry, Found
-from sourceprior.datasets import read_clip
+from sourceprior.datasets import read_clip, read_rows
 from sourceprior.errors import UserError
 from sourceprior.mixtures import active_span
 
@@ -101,11 +102,19 @@ def build(
 
 
 def _current(copy: Path, original: Path, sample_rate: int) -> bool:
-    """Whether a copy has the time of its original, which is set when it is made, and the rate."""
+    """Whether a copy has the rate, and was made of this file as it is: the time and `_mark` are written into copies."""
     try:
-        return copy.stat().st_mtime_ns == original.stat().st_mtime_ns and soundfile.info(copy).samplerate == sample_rate
+        if copy.stat().st_mtime_ns != original.stat().st_mtime_ns:
+            return False
+        with soundfile.SoundFile(copy) as file:
+            return file.samplerate == sample_rate and file.comment == _mark(original)
     except (OSError, soundfile.LibsndfileError):
         return False
+
+
+def _mark(original: Path) -> str:
+    """What tells a file from another one of the same time, in a few letters: its place and size."""
+    return hashlib.sha256(f"{original.stat().st_size} {original.resolve()}".encode()).hexdigest()[:16]
 
 
 def _copy(entry: Entry, copy: Path, sample_rate: int) -> str:
@@ -122,8 +131,9 @@ def _copy(entry: Entry, copy: Path, sample_rate: int) -> str:
         return f"shorter than {SHORTEST} s"
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(copy) as part:
-            soundfile.write(part, wave, sample_rate, format="FLAC", subtype="PCM_16")
+        with replacing(copy) as part, soundfile.SoundFile(part, "w", sample_rate, 1, "PCM_16", format="FLAC") as file:
+            file.comment = _mark(entry.path)
+            file.write(wave)
         stamp = entry.path.stat()
         os.utime(copy, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     except OSError as error:
@@ -160,15 +170,19 @@ def _row(entry: Entry, path: Path, wave: np.ndarray, sample_rate: int) -> dict[s
 
 
 def _merge(rows: list[dict[str, str]], file: Path) -> int:
-    """Write rows and those that the manifest has of other sources, sorted by path; how many others it loses."""
+    """Write rows and those that the manifest has of other sources, sorted by path; how many others it loses.
+
+    Columns that are not of COLUMNS stay. Raises UserError for a manifest that is none.
+    """
     sources, paths, replaced = {row["source"] for row in rows}, {row["path"] for row in rows}, 0
+    columns = dict.fromkeys(COLUMNS)
     if file.is_file():
-        with file.open(newline="", encoding="utf-8") as table:
-            before = list(csv.DictReader(table))
+        before = [row for _, row in read_rows(file, ("path", "kind", "label"), inside=False)]
+        columns |= dict.fromkeys(name for row in before for name in row if name)
         replaced = sum(row.get("source") in sources and row["path"] not in paths for row in before)
         rows = rows + [row for row in before if row.get("source") not in sources]
     with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as target:
-        writer = csv.DictWriter(target, COLUMNS, restval="", extrasaction="ignore")
+        writer = csv.DictWriter(target, list(columns), restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: row["path"]))
     return replaced
