@@ -12,6 +12,8 @@ from sourceprior.datasets import read_manifest
 from sourceprior.errors import UserError, alternatives
 from sourceprior.mixtures import TASKS, MixtureSpec, draw, labels_to_draw, read_list, write_list
 
+TASK_OF = {"table3": "two_speech", "table4": "speech_sound"}
+"""Tables that are about one task."""
 PAPER_COUNT = 400
 """Mixtures per task in the paper."""
 OFFSETS = {
@@ -27,11 +29,11 @@ def columns_of(what: str, tasks: Sequence[str] | None, seconds: float) -> list[t
     for task in tasks or ():
         if task not in TASKS:
             raise UserError(f"There is no task {task!r}; choose {_tasks()}.")
-    if what in ("table3", "table4") and tasks:
+    if what in TASK_OF and tasks:
         raise UserError(f"The tasks of {what} are the paper's: leave --task out.")
     if what == "table3":
-        return [("two_speech", 2.0), ("two_speech", 4.0)]
-    default = {"table2": list(TASKS), "table4": ["speech_sound"], "figure2": ["two_sounds"]}[what]
+        return [(TASK_OF[what], 2.0), (TASK_OF[what], 4.0)]
+    default = {"table2": list(TASKS), "table4": [TASK_OF["table4"]], "figure2": ["two_sounds"]}[what]
     return [(task, seconds) for task in tasks or default]
 
 
@@ -56,18 +58,30 @@ def draw_columns(
     return [draw(task, count, clips, data, labels=labels, seconds=seconds, **options) for task, seconds in columns]
 
 
-def given_columns(file: Path, count: int) -> list[list[MixtureSpec]]:
+def given_columns(file: Path, count: int, what: str = "table2") -> list[list[MixtureSpec]]:
     """The first `count` mixtures of each task and length of a list file.
 
-    Raises UserError for a list that is empty, cannot be read, or has tasks that do not exist.
+    Args:
+        what: the table or figure they are for.
+
+    Raises:
+        UserError: a list that is empty, cannot be read, has tasks that do not exist or are not the table's, or for
+            table4, whose mixtures are of one length, several.
     """
     found: dict[tuple[str, float], list[MixtureSpec]] = {}
     for spec in read_list(file):
         if spec.task not in TASKS:
             raise UserError(f"The mixture list '{file}' has a task {spec.task!r}; a task is {_tasks()}.")
+        if TASK_OF.get(what, spec.task) != spec.task:
+            raise UserError(
+                f"The mixtures of {what} are of the task {TASK_OF[what]}, but '{file}' has {spec.task}: "
+                "give another list, or take table2."
+            )
         found.setdefault((spec.task, spec.samples / spec.sample_rate), []).append(spec)
     if not found:
         raise UserError(f"The mixture list '{file}' holds no mixtures.")
+    if what == "table4" and len(found) > 1:
+        raise UserError(f"The mixtures of table4 are of one length, those of '{file}' are not: give another list.")
     return [specs[:count] for specs in found.values()]
 
 

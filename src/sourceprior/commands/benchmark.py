@@ -12,7 +12,8 @@ TRACED = (
     "prior data limit task seconds split level_of speech list_seed mixtures min_clips licence shard report_only device"
 )
 TAKES = {"figure2": {*TRACED.split(), "form", "steps", "out", "quiet"}, "figure3": {"form", "steps", "out", "quiet"}}
-"""What a figure can be told; a table takes every option."""
+"""What a figure can be told; a table takes every option but those that it REFUSES."""
+REFUSES = {"table3": ("row", "baseline"), "table4": ("row", "baseline", "compare")}
 DRAWN = ("task", "seconds", "split", "level_of", "speech", "list_seed")
 """Options that say how mixtures are drawn."""
 NO_PESQ = (
@@ -116,7 +117,8 @@ def benchmark(
         name = given.name or ""
         told = getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
         spelt = given.secondary_opts if context.params.get(name) is False else given.opts
-        if what in TAKES and told and name != "what" and name not in TAKES[what]:
+        useless = name in REFUSES.get(what, ()) or (what in TAKES and name not in TAKES[what])
+        if useless and told and name != "what":
             raise UserError(f"{what} does not take {spelt[0]}: leave it out.")
         if what == "table3" and told and name == "seconds":
             raise UserError("The lengths of table3's mixtures are the paper's: leave --seconds out.")
@@ -143,7 +145,7 @@ def benchmark(
 
     def draw(count: int) -> list:
         if mixtures:
-            return lists.given_columns(mixtures, count)
+            return lists.given_columns(mixtures, count, what)
         # The classes that every set of priors knows: all rows get the same mixtures.
         known = set.intersection(*({label for prior in one.priors for label in prior.labels} for one in sets))
         return lists.draw_columns(
