@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from sourceprior.baselines import wiener
+from sourceprior.baselines import nmf, wiener
+from sourceprior.baselines.listening import NothingToLearn
 from sourceprior.baselines.training import Settings as TrainingSettings
 from sourceprior.baselines.training import Trainer
 from sourceprior.benchmark import grids, lists, pictures, rows
@@ -549,6 +552,39 @@ class Epsilon(torch.nn.Module):
 
     def forward(self, state, condition, label):
         return 0.1 * state
+
+
+def test_bad_train_clips_and_missing_ones_cost_only_what_learns(prior, tmp_path, monkeypatch, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(DATA, data)
+    first, second = sorted((data / "sound" / "train" / "rain").iterdir())
+    first.write_bytes(b"broken")
+    words = ["table2", "--data", data, "--prior", prior, "--limit", 8, "--method", "unprocessed", "--method", "wiener"]
+    words += ["--task", "two_sounds", "--seconds", 0.5, "--min-clips", 2, "--no-audio", "-q", "-o"]
+    call(monkeypatch, *words, tmp_path / "one")
+    said = "Fixed Wiener filters: left out 1 of the training clips, broken or silent."
+    assert capsys.readouterr().err == f"Note: {said}\n"
+    assert said in (tmp_path / "one" / "table2.md").read_text()
+    assert "| fixed Wiener filters | 8 |" in main_table(tmp_path / "one")
+    soundfile.write(second, np.zeros(8000), 16000)
+    bad: dict[str, str] = {}
+    with pytest.raises(NothingToLearn, match="All training clips of 'rain' are broken or silent"):
+        nmf.learn(read_manifest(data, "train"), ["rain"], bad=bad)
+    assert sorted(bad.values()) == ["broken", "silent"]
+    # All three classes are in the lists, so that the row cannot be made.
+    call(monkeypatch, *words, tmp_path / "two")
+    assert "Note: Fixed Wiener filters: not measured. All training clips of 'rain'" in capsys.readouterr().err
+    text = (tmp_path / "two" / "table2.md").read_text()
+    assert "| unprocessed | 8 |" in text
+    assert "| fixed Wiener" not in text
+    # Data that is there to measure only.
+    rows_ = (data / "manifest.csv").read_text().splitlines(keepends=True)
+    (data / "manifest.csv").write_text("".join(row for row in rows_ if ",train," not in row))
+    for more in ([], ["--report-only"]):
+        call(monkeypatch, *words, tmp_path / "three", *more)
+        assert "| unprocessed | 8 |" in main_table(tmp_path / "three")
+        told = capsys.readouterr().err
+        assert bool(more) or "Note: Fixed Wiener filters: not measured. '" in told
 
 
 def test_networks_are_counted_whatever_steps_they_are_told(tmp_path):

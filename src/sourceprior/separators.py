@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +52,25 @@ def baseline(
     *,
     dictionary: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    bad: MutableMapping[str, str] | None = None,
 ) -> Separator:
     """A baseline of `BASELINES`, learned from train clips for these labels.
 
     Args:
         dictionary: NMF only: a file that the dictionaries are read from if it holds these labels, and kept in if not.
+        bad: takes path and reason of the clips that it leaves out, unreadable or silent ones.
+
+    Raises NothingToLearn, a UserError, for a label without a clip that can be used.
     """
     if name == "unprocessed":
         return lambda mixture, _rate, labels, _seed: np.stack([mixture] * len(labels))
     if name == "wiener":
-        return _cut(wiener.learn(clips, labels), lambda mixture, own: wiener.separate(mixture, torch.stack(own)))
+        return _cut(
+            wiener.learn(clips, labels, bad=bad), lambda mixture, own: wiener.separate(mixture, torch.stack(own))
+        )
     known = nmf.load(dictionary) if dictionary and dictionary.exists() else {}
     if not set(labels) <= set(known):
-        known = nmf.learn(clips, labels, progress=progress)
+        known = nmf.learn(clips, labels, progress=progress, bad=bad)
         if dictionary:
             nmf.save(known, dictionary)
     return _cut(known, nmf.separate)

@@ -7,7 +7,7 @@ activations are fitted, and the stems are cut out with a Wiener mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sourceprior.datasets import SPEECH, Clip, read_clip
+from sourceprior.baselines.listening import heard
+from sourceprior.datasets import SPEECH, Clip
 from sourceprior.errors import UserError
 from sourceprior.stft import istft, stft
 
@@ -49,7 +50,7 @@ def separate(mixture: Tensor, dictionaries: Sequence[Tensor], iterations: int = 
 
 
 def learn_dictionary(
-    waves: Sequence[Tensor], atoms: int, *, iterations: int = 150, frames: int = 6000, seed: int = 0
+    waves: Iterable[Tensor], atoms: int, *, iterations: int = 150, frames: int = 6000, seed: int = 0
 ) -> Tensor:
     """Spectra `(513, atoms)`, columns summing to 1, learned from waveforms `(N,)` of one class.
 
@@ -87,19 +88,18 @@ def learn(
     sample_rate: int = 16000,
     max_clips: int = 400,
     progress: Callable[[int, int], None] | None = None,
+    bad: MutableMapping[str, str] | None = None,
 ) -> dict[str, Tensor]:
     """A dictionary for each label from single-source clips (of the train split): 64 atoms for speech, 32 for others.
 
-    Raises UserError for a label without a clip.
+    Args:
+        bad: takes path and reason of the clips that are left out, unreadable or silent ones.
+
+    Raises NothingToLearn, a UserError, for a label without a clip that can be used.
     """
     dictionaries = {}
     for done, label in enumerate(labels):
-        own = [clip for clip in clips if clip.label == label]
-        if not own:
-            raise UserError(f"There is no training clip of '{label}' to learn a dictionary from.")
-        # Evenly through the list, which is sorted by path: every speaker is heard.
-        own = own[:: -(-len(own) // max_clips)]
-        waves = [torch.from_numpy(read_clip(clip.path, sample_rate)).float() / 2**15 for clip in own]
+        waves = heard(clips, label, max_clips, "a dictionary", sample_rate=sample_rate, bad=bad)
         dictionaries[label] = learn_dictionary(waves, SPEECH_ATOMS if label == SPEECH else ATOMS)
         if progress:
             progress(done + 1, len(labels))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 import torch
 from torch import Tensor
 
-from sourceprior.datasets import Clip, read_clip
-from sourceprior.errors import UserError
+from sourceprior.baselines.listening import heard
+from sourceprior.datasets import Clip
 from sourceprior.stft import istft, stft
 
 
@@ -19,20 +19,24 @@ def separate(mixture: Tensor, spectra: Tensor) -> Tensor:
 
 
 def learn(
-    clips: Sequence[Clip], labels: Sequence[str], *, sample_rate: int = 16000, max_clips: int = 200
+    clips: Sequence[Clip],
+    labels: Sequence[str],
+    *,
+    sample_rate: int = 16000,
+    max_clips: int = 200,
+    bad: MutableMapping[str, str] | None = None,
 ) -> dict[str, Tensor]:
     """Average power spectrum `(513,)` of each label's clips, every clip at RMS 1.
 
-    Raises UserError for a label without a clip.
+    Args:
+        bad: takes path and reason of the clips that are left out, unreadable or silent ones.
+
+    Raises NothingToLearn, a UserError, for a label without a clip that can be used.
     """
     spectra = {}
     for label in labels:
-        own = [clip for clip in clips if clip.label == label]
-        if not own:
-            raise UserError(f"There is no training clip of '{label}' to learn a spectrum from.")
         total = torch.zeros(513)
-        for clip in own[:: -(-len(own) // max_clips)]:
-            wave = torch.from_numpy(read_clip(clip.path, sample_rate)).float()
-            total += stft(wave / wave.square().mean().sqrt().clamp_min(1.0)).abs().square().mean(1)
+        for wave in heard(clips, label, max_clips, "a spectrum", sample_rate=sample_rate, bad=bad):
+            total += stft(wave / wave.square().mean().sqrt().clamp_min(2.0**-15)).abs().square().mean(1)
         spectra[label] = total / total.mean()
     return spectra

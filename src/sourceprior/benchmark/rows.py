@@ -14,6 +14,7 @@ from torch import nn
 
 from sourceprior import solvers
 from sourceprior.baselines import supervised
+from sourceprior.baselines.listening import NothingToLearn
 from sourceprior.benchmark.files import in_place
 from sourceprior.datasets import Clip
 from sourceprior.errors import UserError, alternatives
@@ -40,11 +41,15 @@ BACKBONES = {"attention": "attention U-Net", "diffwave": "Large DiffWave"}
 
 @dataclass(frozen=True)
 class Ready:
-    """A row made ready: its separator, the networks whose evaluations count, and which stems may be exchanged."""
+    """A row made ready: its separator, the networks whose evaluations count, and which stems may be exchanged.
+
+    `note` is a sentence on how it was made, if there is something to say.
+    """
 
     separate: Separator
     networks: Sequence[nn.Module] = ()
     alike: Callable[[Sequence[str]], list[Hashable]] = list
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class Row:
         group: heading it stands under.
         fast: whether it belongs to the group of methods that take seconds per mixture on two cores.
         identity: everything that decides its results, but for the mixtures and the measuring.
-        make: makes it ready for some labels; called as make(labels, progress).
+        make: makes it ready for some labels; called as make(labels, progress). Raises NothingToLearn where the clips
+            that it would learn from do not do.
         published: its row in the paper's table, if there is one.
         tasks: those it can do; None for all.
     """
@@ -211,15 +217,31 @@ def on_priors(
 
 def learned(name: str, title: str, context: Context) -> Row:
     """A baseline of `separators.BASELINES`, learned from the train clips; what it learned is kept in the cache."""
-    clips = context.training()
+    try:
+        clips = context.training()
+    except UserError as error:
+        # Data that is there to measure only: all other rows can be made.
+        reason = str(error)
+
+        def never(_labels: Sequence[str], _progress: Progress | None) -> Ready:
+            raise NothingToLearn(reason)
+
+        return Row(name, title, UNPAIRED, True, {"method": name, "training": None}, never)
     listed = digest_of([(clip.path.name, clip.label, clip.seconds, clip.licence) for clip in clips])
 
     def make(labels: Sequence[str], progress: Progress | None) -> Ready:
         file = context.cache / f"{name}.{digest_of([listed, sorted(labels)])}.safetensors"
+        bad: dict[str, str] = {}
+
+        def ready(dictionary: Path) -> Ready:
+            separate = baseline(name, clips, sorted(labels), dictionary=dictionary, progress=progress, bad=bad)
+            left = f"{title[0].upper()}{title[1:]}: left out {len(bad)} of the training clips, broken or silent."
+            return Ready(separate, note=left if bad else "")
+
         if name != "nmf" or file.is_file():
-            return Ready(baseline(name, clips, sorted(labels), dictionary=file))
+            return ready(file)
         with in_place(file) as part:
-            return Ready(baseline(name, clips, sorted(labels), dictionary=part, progress=progress))
+            return ready(part)
 
     return Row(name, title, UNPAIRED, True, {"method": name, "training": listed}, make)
 

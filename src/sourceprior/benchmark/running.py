@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from sourceprior.baselines.listening import NothingToLearn
 from sourceprior.benchmark.files import in_place
 from sourceprior.benchmark.records import Records, mixture_digest
 from sourceprior.benchmark.rows import Progress, Ready, Row
@@ -46,8 +47,11 @@ def run(
     shard: tuple[int, int] = (0, 1),
     keep_audio: bool = True,
     tell: Tell | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> list[Records]:
     """Measure every row on every mixture of every list, but for what is measured already; the records of the rows.
+
+    A row that has nothing to learn from is left out.
 
     Args:
         rows: what separates.
@@ -58,6 +62,7 @@ def run(
         shard: (i, n): mixtures whose number in their list is i modulo n.
         keep_audio: keep every stem as Ogg Opus, for the report's players.
         tell: called after every mixture of every row, and while a row learns.
+        note: called with a sentence about a row that is left out, or was not made of all there is.
     """
     records = [Records(folder / "results", row, measuring) for row in rows]
     part, parts = shard
@@ -72,14 +77,18 @@ def run(
         if (row.tasks is None or spec.task in row.tasks) and digests[id(spec)] not in records[number].outcomes
     ]
     labels = sorted({label for specs in lists for spec in specs for label in spec.labels})
-    ready: dict[int, Ready] = {}
+    ready: dict[int, Ready | None] = {}
     spent = Spent(records)
     rendered: tuple[int, np.ndarray] | None = None
     for done, (spec, number) in enumerate(todo):
         row = rows[number]
         if number not in ready:
-            ready[number] = row.make(labels, _learning(tell, row, done, len(todo)))
+            ready[number], said = _made(row, labels, _learning(tell, row, done, len(todo)))
+            if note and said:
+                note(said)
         own = ready[number]
+        if own is None:
+            continue
         started = time.perf_counter()
         if rendered is None or rendered[0] != id(spec):
             rendered = id(spec), render(spec, root)
@@ -94,8 +103,18 @@ def run(
         records[number].add(digest, outcome)
         spent.add(number, outcome, time.perf_counter() - started)
         if tell:
-            tell(done + 1, len(todo), spent.left(todo[done + 1 :]), f"{row.name}, {spec.task} {spec.index + 1}")
+            left = [one for one in todo[done + 1 :] if one[1] not in ready or ready[one[1]]]
+            tell(done + 1, len(todo), spent.left(left), f"{row.name}, {spec.task} {spec.index + 1}")
     return records
+
+
+def _made(row: Row, labels: Sequence[str], progress: Progress | None) -> tuple[Ready | None, str]:
+    """The row made ready, and what is to be said of it; None where it has nothing to learn from."""
+    try:
+        made = row.make(labels, progress)
+    except NothingToLearn as error:
+        return None, f"{row.title[0].upper()}{row.title[1:]}: not measured. {error}"
+    return made, made.note
 
 
 def _learning(tell: Tell | None, row: Row, done: int, total: int) -> Progress | None:

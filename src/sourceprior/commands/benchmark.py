@@ -176,9 +176,14 @@ def benchmark(
         rows.choose(table, [against])
     chosen = [] if report_only else rows.choose(table, method)
     measuring = {"zero_mean": zero_mean, "pesq": pesq and pesq_known()}
-    remarks = [] if measuring["pesq"] or not pesq else [NO_PESQ]
-    for remark in remarks:
+    remarks: list[str] = []
+
+    def note(remark: str) -> None:
+        remarks.append(remark)
         typer.echo(f"Note: {remark}", err=True)
+
+    if pesq and not measuring["pesq"]:
+        note(NO_PESQ)
     limit = limit or lists.PAPER_COUNT
     before = [Records(out / "results", one, measuring) for one in table]
     # The report tells of all that was ever measured, also of a longer run before.
@@ -188,7 +193,7 @@ def benchmark(
     lists.save(out / f"{what}.mixtures.jsonl", drawn)
     with time_left(what, quiet) as tell_left:
         run(chosen, [specs[:limit] for specs in drawn], data, out, measuring, shard=part, keep_audio=audio,
-            tell=tell_left)  # fmt: skip
+            tell=tell_left, note=note)  # fmt: skip
 
     records = [Records(out / "results", one, measuring) for one in table]
     specs = lists.by_digest(drawn)

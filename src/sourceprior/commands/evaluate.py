@@ -73,8 +73,11 @@ def evaluate(
         ]
     if baselines_only:
         wanted = sorted({label for spec in specs for label in spec.labels} | {SPEECH})
+        bad: dict[str, str] = {}
         with progress_bar("Learning", quiet) as callback:
-            separate = baseline(solver, train, wanted, dictionary=dictionary, progress=callback)
+            separate = baseline(solver, train, wanted, dictionary=dictionary, progress=callback, bad=bad)
+        if bad:
+            typer.echo(f"Note: left out {len(bad)} of the training clips, broken or silent.", err=True)
     else:
         options = parse_options(option) if option else None
         separate = with_priors(
