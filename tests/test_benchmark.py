@@ -255,6 +255,10 @@ def test_another_solver_prior_or_text_is_another_row(prior, monkeypatch):
     added = type(modules[0])(modules[0].module_finder, "brandnew", False)
     monkeypatch.setattr(rows.pkgutil, "iter_modules", lambda path: [*modules, added])
     assert "brandnew" in [row.name for row in rows.table2(context(prior))]
+    # Results and stems lie in files of a row's name, and the report's lines are found by it.
+    for changed in ({"extra": ["posterior_mean: steps=3"]}, {"priors": [*sets, sets[1]]}, {"extra": ["a b:", "a_b:"]}):
+        with pytest.raises(UserError, match=r"Two rows are called .*: give what --row or --compare adds another name"):
+            rows.table2(replace(context(prior), **changed))
     with pytest.raises(UserError, match="no option"):
         rows.row_of_text("x: magic=1", context(prior))
     with pytest.raises(UserError, match="name: setting=value"):
@@ -377,6 +381,21 @@ def test_figures_of_a_table_are_what_they_say():
     detail = grids.details([a], ("two_speech", 4.0), [("two_speech", 4.0)])
     assert detail.rows[0][2:5] == ["2.00", "25.0 %", "4.00"]
     assert "<td>2.50</td>" in grid.html()
+
+
+def test_a_coins_toss_is_no_failure_rate():
+    # SI-SDR of unprocessed mixtures is not 0 but near it, and may be either way; here the stems are halves of it.
+    def halves(index: int, value: float, gain: float) -> Outcome:
+        return replace(outcome(index, 0.0), si_sdr=[value, -value + gain], unprocessed=[value, -value])
+
+    column = ("two_speech", 4.0)
+    wiener_, better = (
+        line(name, {str(i): halves(i, v, gain) for i, v in enumerate([-0.3, 0.2])})
+        for name, gain in (("wiener", -0.002), ("better", -1.0))
+    )
+    assert [row[-1] for row in grids.table2([wiener_, better], [column]).rows] == [grids.NONE, "100.0 %"]
+    assert [row[3:5] for row in grids.details([wiener_], column, [column]).rows] == [[grids.NONE, grids.NONE]]
+    assert grids.table3([wiener_], [column]).rows[0][2:4] == [grids.NONE, grids.NONE]
 
 
 def test_table_4_has_the_papers_figures_where_the_mixtures_are_like_the_papers(tmp_path):

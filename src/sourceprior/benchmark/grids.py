@@ -23,6 +23,8 @@ TITLES = {
 }
 NONE = "–"
 UNPROCESSED = "unprocessed"
+ROUNDING_DB = 0.01
+"""SI-SDR that is no other than the mixture's."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def table2(lines: Sequence[Line], columns: Sequence[tuple[str, float]]) -> Grid:
             if "speech" in task:
                 cells.append(_plain_mean(found, pesq_of))
             if task == "two_speech":
-                cells.append(_failures(line, found))
+                cells.append(_failures(found))
         return cells
 
     def paper(line: Line) -> list[str] | None:
@@ -195,8 +197,8 @@ def table3(lines: Sequence[Line], columns: Sequence[tuple[str, float]]) -> Grid:
         for column in columns:
             found = list(line.outcomes.get(column, {}).values())
             good = [outcome for outcome in found if si_sdr_of(outcome) >= 0]
-            successes = NONE if line.of == UNPROCESSED else _plain_mean(good, si_sdr_of)
-            cells += [successes, _failures(line, found), _mean(found, si_sdr_of)]
+            successes = NONE if _untouched(found) else _plain_mean(good, si_sdr_of)
+            cells += [successes, _failures(found), _mean(found, si_sdr_of)]
         return cells
 
     def paper(figures: Mapping[float, Mapping[str, float]]) -> list[str]:
@@ -294,8 +296,8 @@ def details(lines: Sequence[Line], column: tuple[str, float], columns: Sequence[
         cells = [
             _mean(found, lambda o: si_sdr_of(o) - float(np.mean(o.unprocessed))),
             _plain_mean(found, lambda o: float(np.mean(o.best))),
-            _failures(line, found),
-            NONE if line.of == UNPROCESSED else _plain_mean(good, si_sdr_of),
+            _failures(found),
+            NONE if _untouched(found) else _plain_mean(good, si_sdr_of),
             NONE
             if not residuals or line.of == UNPROCESSED
             else "adds up"
@@ -388,11 +390,22 @@ def _plain_mean(found: Sequence[Outcome], figure: Callable[[Outcome], float]) ->
     return f"{values.mean():.2f}" if len(values) else NONE
 
 
-def _failures(line: Line, found: Sequence[Outcome]) -> str:
-    if line.of == UNPROCESSED:
-        # It lies at 0 dB, the very threshold: a coin's toss.
+def _failures(found: Sequence[Outcome]) -> str:
+    if not found or _untouched(found):
         return NONE
-    return f"{100 * np.mean([si_sdr_of(outcome) < 0 for outcome in found]):.1f} %" if found else NONE
+    return f"{100 * np.mean([si_sdr_of(outcome) < 0 for outcome in found]):.1f} %"
+
+
+def _untouched(found: Sequence[Outcome]) -> bool:
+    """Whether all stems are as good as the mixture itself: of two sources it lies at 0 dB, whose sign is a coin's toss.
+
+    So it is with the mixture, and with what knows both sources by one spectrum or dictionary and halves it.
+    """
+    return all(
+        abs(value - before) <= ROUNDING_DB
+        for outcome in found
+        for value, before in zip(outcome.si_sdr, outcome.unprocessed, strict=True)
+    )
 
 
 def _bar(cells: Sequence[str]) -> str:

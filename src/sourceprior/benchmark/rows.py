@@ -130,7 +130,11 @@ def table2(context: Context) -> list[Row]:
     for number, priors in enumerate(context.priors):
         rows += _solver_rows(context, priors, main=number == 0)
     rows += [learned("wiener", "fixed Wiener filters", context), learned("nmf", "dictionary NMF", context)]
-    return [*rows, *supervised_rows(context)]
+    rows += supervised_rows(context)
+    names = [row.name for row in rows]
+    if twice := sorted(name for name in set(names) if names.count(name) > 1):
+        raise UserError(f"Two rows are called {twice[0]}: give what --row or --compare adds another name.")
+    return rows
 
 
 def table3(context: Context) -> list[Row]:
