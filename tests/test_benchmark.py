@@ -263,6 +263,20 @@ def test_another_solver_prior_or_text_is_another_row(prior, monkeypatch):
         rows.row_of_text("x: magic=1", context(prior))
     with pytest.raises(UserError, match="name: setting=value"):
         rows.row_of_text("x", context(prior))
+    for setting, says in [
+        ("candidates=abc", "candidates is a whole number; 'abc' does not fit"),
+        ("steps=2.5", "steps is a whole number"),
+        ("steps=True", "steps is a whole number"),
+        ("noise_db=loud", "noise_db is a number"),
+        ("label_scale=much", "label_scale is a number"),
+        ("solver=3", "solver is a name; 3 does not fit"),
+        ("precision=16", "precision is a name"),
+        ("tell_apart=maybe", "tell_apart is True or False; 'maybe' does not fit"),
+    ]:
+        with pytest.raises(UserError, match=f"The row x: {says}"):
+            rows.row_of_text(f"x: {setting}", context(prior))
+    fits = rows.row_of_text("x: sigma_max=4 noise_db=-40 tell_apart=false block=20 precision=float32", context(prior))
+    assert fits.identity["settings"]["tell_apart"] is False
 
 
 def test_tables_3_and_4_and_the_solvers_with_gradients(prior, tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import nn
 
@@ -22,7 +22,7 @@ from sourceprior.evaluation import Separator
 from sourceprior.priors import SourcePrior
 from sourceprior.sampling import Settings, settings_of
 from sourceprior.separators import baseline, solving
-from sourceprior.solver_choice import check_options, find_solver, parse_options
+from sourceprior.solver_choice import Option, check_options, find_solver, parse_options
 from sourceprior.version import __version__
 
 Progress = Callable[[int, int], None]
@@ -285,15 +285,20 @@ def row_of_text(text: str, context: Context) -> Row:
     """A row from `name: preset=best candidates=8 temperature=0.3`: settings, and options of the solver.
 
     Raises:
-        UserError: it is not of that form, or a setting does not exist.
+        UserError: it is not of that form, a setting does not exist, or a value is not of its type.
     """
     name, sign, words = text.partition(":")
     if not sign or not name.strip():
         raise UserError(f"Write a row as 'name: setting=value ...', not {text!r}.")
     given = parse_options(words.split())
     preset = str(given.pop("preset", "default"))
-    own = {item.name for item in fields(Settings)} - {"options"}
+    types = get_type_hints(Settings)
+    own = {item.name: Option(item.name, types[item.name], item.default, Settings) for item in fields(Settings)}
+    del own["options"]
     chosen = {key: given.pop(key) for key in list(given) if key in own}
+    for key, value in chosen.items():
+        if not own[key].holds(value):
+            raise UserError(f"The row {name.strip()}: {key} is {own[key].description}; {value!r} does not fit.")
     settings = settings_of(preset, **chosen, options=given)
     if settings.solver not in ("gradient", "analytical"):
         check_options(find_solver(settings.solver), settings.options)
