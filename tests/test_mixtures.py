@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sourceprior.datasets import read_manifest
 from sourceprior.errors import UserError
 from sourceprior.metrics import si_sdr
 from sourceprior.mixtures import (
+    LEVEL_OF,
     LEVELS,
     SPEECH_AS,
     TASKS,
@@ -144,6 +146,22 @@ def test_a_list_survives_its_file_and_renders_the_same_bits_on_every_machine(cli
         digest.update(mix(render(spec, DATA)).astype("<f4").tobytes())
     # Recorded once: a change means that lists drawn before no longer give the mixtures they gave.
     assert digest.hexdigest() == "de6e27bac585e14981b9201d6cbf242463e8996445e647d0828ba6460eeea75b"
+
+
+@pytest.mark.parametrize("level_of", LEVEL_OF)
+def test_other_data_of_the_same_paths_is_not_the_lists(clips, tmp_path, level_of):
+    (spec,) = draw("two_sounds", 1, clips, DATA, seconds=1.0, level_of=level_of)
+    for source in spec.sources:
+        for piece in source.pieces:
+            (tmp_path / piece.clip).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(DATA / piece.clip, tmp_path / piece.clip)
+    np.testing.assert_array_equal(render(spec, tmp_path), render(spec, DATA))
+    other = tmp_path / spec.sources[1].pieces[0].clip
+    wave, rate = soundfile.read(other)
+    for gain in (0.5, 0.0):
+        soundfile.write(other, gain * wave, rate)
+        with pytest.raises(UserError, match=r"dBFS where the mixture list says -\d+\.\d: give the data"):
+            render(spec, tmp_path)
 
 
 def test_speech_is_joined_until_it_fills_the_mixture(clips):

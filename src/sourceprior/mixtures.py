@@ -6,6 +6,7 @@ A mixture names clips, where each is cut and placed, and a gain; all randomness 
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +38,8 @@ like a sound (the paper)."""
 _FULL_SCALE = 32768.0
 _BLOCK = 160
 _TRIES = 200
+_ROUNDING_DB = 0.01
+"""How far a source may be from its stated level; what is drawn here is within a ten-millionth."""
 
 
 @dataclass(frozen=True)
@@ -249,10 +252,11 @@ def render(spec: MixtureSpec, root: str | Path) -> NDArray[np.float32]:
     Integers times one stored gain, so that no rounding depends on the machine.
 
     Raises:
-        UserError: a clip is missing or shorter than the list says.
+        UserError: a clip is missing or shorter than the list says, or the source has not the level that it says.
     """
     out = np.zeros((len(spec.sources), spec.samples), np.float32)
     for row, source in zip(out, spec.sources, strict=True):
+        whole = np.zeros(spec.samples, np.int64)
         for piece in source.pieces:
             path = Path(root) / piece.clip
             if not path.is_file():
@@ -260,8 +264,21 @@ def render(spec: MixtureSpec, root: str | Path) -> NDArray[np.float32]:
             wave = read_clip(path, spec.sample_rate)[piece.start : piece.stop]
             if len(wave) < piece.stop - piece.start:
                 raise UserError(f"'{path}' is shorter than the mixture list says: another version of the data?")
-            row[piece.at : piece.at + len(wave)] = wave * (source.gain / _FULL_SCALE)
+            whole[piece.at : piece.at + len(wave)] = wave
+        _check_level(source, whole, spec.level_of)
+        row[:] = whole * (source.gain / _FULL_SCALE)
     return out
+
+
+def _check_level(source: PlacedSource, wave: NDArray[np.int64], level_of: str) -> None:
+    """Raise UserError for a source whose clips are not those that its gain was made for."""
+    power = source.gain**2 * _power(_measured(wave, level_of))
+    level = 10 * math.log10(power) if power > 0 else -math.inf
+    if abs(level - source.level_db) > _ROUNDING_DB:
+        raise UserError(
+            f"'{source.pieces[0].clip}' makes a source of {level:.1f} dBFS where the mixture list says "
+            f"{source.level_db:.1f}: give the data that the list was drawn from, or draw another one."
+        )
 
 
 def mix(sources: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -390,10 +407,14 @@ def _levelled(
     label: str, pieces: tuple[Piece, ...], wave: NDArray[np.int64], level_of: str, rng: random.Random
 ) -> PlacedSource:
     level = round(LEVELS[0] + (LEVELS[1] - LEVELS[0]) * rng.random(), 3)
-    heard = wave if level_of == "whole" else active_part(wave)
     # Rounded, as the last bit of a power may differ between machines.
-    gain = float(f"{10 ** (level / 20) / _power(heard) ** 0.5:.9g}")
+    gain = float(f"{10 ** (level / 20) / _power(_measured(wave, level_of)) ** 0.5:.9g}")
     return PlacedSource(label, pieces, gain, level)
+
+
+def _measured(wave: NDArray[np.int64], level_of: str) -> NDArray[np.int64]:
+    """What a level is the RMS of, see LEVEL_OF."""
+    return wave if level_of == "whole" else active_part(wave)
 
 
 def _power(wave: NDArray[np.integer]) -> float:
