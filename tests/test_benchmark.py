@@ -1,5 +1,6 @@
 """The benchmark: whole tables on real clips, stopped and shared runs that give the same table, and its report."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -31,7 +32,8 @@ from sourceprior.errors import UserError
 from sourceprior.evaluation import Outcome
 from sourceprior.mixtures import TASKS, active_span, draw, render, write_list
 from sourceprior.networks.conv_unet import ConvUNet
-from sourceprior.priors import SourcePrior
+from sourceprior.priors import SourcePrior, bundled
+from sourceprior.schedules import vp_linear
 from sourceprior.separators import baseline
 from sourceprior.vp import VPDenoiser
 
@@ -232,9 +234,34 @@ def test_everything_that_decides_a_result_is_in_its_key(prior):
     assert rows.deciding(replace(usual, batch=7)) == rows.deciding(usual)
     assert rows.deciding(replace(usual, label_scale=2.0)) == rows.deciding(usual) | {"label_scale": 2.0}
     assert set(rows.KEYED) <= set(rows.deciding(usual))
+    # Where a mixture is cut into blocks its stems depend on where.
+    assert rows.deciding(replace(usual, block=5.0)) == rows.deciding(usual) | {"block": 5.0}
     own = SourcePrior.from_pretrained(prior)
     own.denoiser.average[0, 0] += 1
     assert rows.prior_digest(own) != rows.prior_digest(SourcePrior.from_pretrained(prior))
+
+
+def test_settings_of_a_prior_are_part_of_its_hash(prior):
+    own = SourcePrior.from_pretrained(prior)
+    network = own.config["network"]
+    dilated = {**network, "options": {**network["options"], "dilations": [2]}}
+    changes = [{}, {"precision": "float32"}, {"network": dilated}, {"parts": {"speech": ["rain"]}}]
+    assert len({rows.prior_digest(replace(own, config=own.config | change)) for change in changes}) == 4
+    assert rows.prior_digest(replace(own, config=own.config | {"training": {"steps": 1}})) == rows.prior_digest(own)
+    # Of an ε-network: what it is told of a noise level.
+    made = [VPDenoiser(Epsilon()), VPDenoiser(Epsilon(), vp_linear(100)), VPDenoiser(Epsilon(), vp_linear(200, 1e-3))]
+    made += [VPDenoiser(Epsilon(), interpolate=True), VPDenoiser(Epsilon(), condition="beta")]
+    assert len({rows.prior_digest(replace(own, denoiser=denoiser)) for denoiser in made}) == len(made)
+
+
+def test_results_of_the_bundled_priors_keep_their_keys():
+    # Hours of results lie under these hashes. They change with the priors themselves, and with nothing else.
+    for one in bundled():
+        assert not rows._unusual(one)
+        plain = hashlib.sha256(json.dumps([one.labels, one.level, one.sample_rate]).encode())
+        for name, value in sorted(one.denoiser.state_dict().items()):
+            plain.update(name.encode() + value.numpy().tobytes())
+        assert rows.prior_digest(one) == f"{one.name} {plain.hexdigest()[:12]}"
 
 
 def test_another_solver_prior_or_text_is_another_row(prior, monkeypatch):

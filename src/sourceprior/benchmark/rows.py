@@ -16,7 +16,8 @@ from sourceprior import solvers
 from sourceprior.baselines import supervised
 from sourceprior.baselines.listening import NothingToLearn
 from sourceprior.benchmark.files import in_place
-from sourceprior.datasets import Clip
+from sourceprior.datasets import SPEECH, Clip
+from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.errors import UserError, alternatives
 from sourceprior.evaluation import Separator
 from sourceprior.priors import SourcePrior
@@ -35,6 +36,16 @@ KEYED = (
 )  # fmt: skip
 """Settings that are part of a row's key even where they are as by default, for a default may change. A setting that is
 new is part of it only where it is used: results from before it came stay what they are."""
+USUAL_PRECISION = "bfloat16"
+USUAL_NETWORK: Mapping[str, Any] = {
+    "class": "conv_unet.ConvUNet",
+    "options": {
+        "inputs": 5, "outputs": 3, "bins": 512, "widths": [32, 72, 128, 192], "depths": [1, 1, 1, 1], "bottom": 384,
+        "dilations": [1, 2, 4, 1], "fold": [4, 2], "condition": 256,
+    },
+}  # fmt: skip
+"""Network of the bundled priors, but for its number of classes. What a prior has beside its weights is part of its hash
+only where it is not as theirs: what was measured with them before it was part of any stays valid."""
 BACKBONES = {"attention": "attention U-Net", "diffwave": "Large DiffWave"}
 """Part of a network's class -> its name in the paper's Table 3."""
 
@@ -357,12 +368,36 @@ def _paper(context: Context, solver: str, **options: Any) -> Settings:
 
 
 def prior_digest(prior: SourcePrior) -> str:
-    """Hash of a prior's labels, level and weights."""
+    """Hash of a prior's labels, level and weights, and of its settings where they are not the usual ones."""
     whole = hashlib.sha256(json.dumps([prior.labels, prior.level, prior.sample_rate]).encode())
     for name, value in sorted(prior.denoiser.state_dict().items()):
         whole.update(name.encode())
         whole.update(value.cpu().contiguous().numpy().tobytes())
+    if unusual := _unusual(prior):
+        whole.update(json.dumps(unusual, sort_keys=True, default=str).encode())
     return f"{prior.name} {whole.hexdigest()[:12]}"
+
+
+def _unusual(prior: SourcePrior) -> dict[str, Any]:
+    """What decides a prior's results beside its weights and is not as in the bundled priors."""
+    denoiser, network = prior.denoiser, prior.config.get("network", {})
+    options = {name: value for name, value in network.get("options", {}).items() if name != "classes"}
+    found = {
+        "precision": (prior.precision, USUAL_PRECISION),
+        "network": ({**network, "options": options}, USUAL_NETWORK),
+        "parts": (prior.config.get("parts", {}), _usual_parts(prior.labels)),
+        "denoiser": (type(denoiser).__name__, SpectralDenoiser.__name__),
+    }
+    unusual = {name: plain(value) for name, (value, usual) in found.items() if plain(value) != plain(usual)}
+    # Of an ε-network: the steps it was trained with, and how it is told them.
+    told = {name: getattr(denoiser, name) for name in ("condition", "interpolate") if hasattr(denoiser, name)}
+    process = getattr(denoiser, "process", None)
+    return unusual | told | ({"betas": process.betas.tolist()} if process is not None else {})
+
+
+def _usual_parts(labels: Sequence[str]) -> dict[str, list[str]]:
+    """Kinds of speech, where a prior knows speech first and some."""
+    return {SPEECH: list(labels[1:])} if len(labels) > 1 and labels[0] == SPEECH else {}
 
 
 def deciding(settings: Settings) -> dict[str, Any]:
@@ -371,7 +406,7 @@ def deciding(settings: Settings) -> dict[str, Any]:
     return {
         name: value
         for name, value in asdict(settings).items()
-        if name in KEYED or (value != usual[name] and name not in ("batch", "block"))
+        if name in KEYED or (value != usual[name] and name != "batch")
     }
 
 
