@@ -4,15 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile as sf
 
-from conftest import RATE
+from conftest import RATE, tiny_prior
+from sourceprior.audio import FileFormat
 from sourceprior.cli import main
 from sourceprior.errors import UnknownLabel
-from sourceprior.labels import match, stem_names
+from sourceprior.labels import find, match, stem_names
+from sourceprior.stem_files import StemFiles
 from sourceprior.version import __version__
 
 
@@ -154,3 +157,24 @@ def test_unknown_labels_name_each_neighbour_once():
 
 def test_stem_names():
     assert stem_names(["speech", "Bark", "SPEECH "]) == ["speech_1", "Bark", "speech_2"]
+    # A label may be spelt as a numbered name is.
+    assert stem_names(["voice", "voice", "voice_1"]) == ["voice_2", "voice_3", "voice_1"]
+    assert stem_names(["voice 1", "Voice", "Voice", "voice", "voice-3"]) == [
+        "voice 1",
+        "Voice_2",
+        "Voice_4",
+        "Voice_5",
+        "voice-3",
+    ]
+    # Nor may two stems share a file, with each other or with what else a separation writes.
+    assert stem_names(["a/b", "a_b", "A B"]) == ["a/b_1", "a_b_2", "a_b_3"]
+    assert stem_names(["residual", "speech", "Mixture"]) == ["residual_1", "speech", "Mixture_1"]
+
+
+@pytest.mark.parametrize("names", [["voice", "voice", "voice_1"], ["speech_1", "speech", "speech"]])
+def test_every_stem_has_a_file_of_its_own(names, tmp_path):
+    prior = tiny_prior("speech", ("speech",))
+    prior = replace(prior, labels=("speech", "voice_1", "speech_1"))
+    sources = find(names, [prior])
+    files = StemFiles(tmp_path, [source.name for source in sources], (1, 10), RATE, FileFormat(), picture=False).files
+    assert len({file.casefold() for file in files}) == 4

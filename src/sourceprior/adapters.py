@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sourceprior.cards import with_learned
 from sourceprior.denoisers import SpectralDenoiser
 from sourceprior.errors import UserError, alternatives, nearest
-from sourceprior.labels import folded
+from sourceprior.labels import RESERVED, folded
 from sourceprior.licences import licence_of_all
 from sourceprior.networks.adapted import AdaptedNetwork, LearnedClass
 from sourceprior.priors import SourcePrior
@@ -173,6 +173,8 @@ def check_name(name: str, known: Sequence[str]) -> None:
     """Raise UserError for a name that cannot be a label, or means one of the known ones."""
     if not folded(name) or len(name) > 64 or not name.isprintable() or set(name) & set("/\\,"):
         raise UserError(f"'{name}' cannot be the name of a source: use letters, digits and underscores.")
+    if folded(name) in RESERVED:
+        raise UserError(f"'{name}' cannot be the name of a source: a separation has one anyway; choose another name.")
     for label in known:
         if folded(label) == folded(name):
             raise UserError(f"The prior knows '{label}' already: choose another name, for example my_{name}.")

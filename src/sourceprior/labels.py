@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import count
 
 from sourceprior.errors import UnknownLabel, UserError, nearest
 from sourceprior.priors import Source, SourcePrior
 
 ANYTHING = "anything"
 """The label of a sound prior that stands for any sound."""
+
+RESERVED = ("residual", "mixture")
+"""What a separation has beside its stems: no stem is called that."""
 
 ALIASES = {
     "dog": "Bark",
@@ -81,11 +86,24 @@ def find(names: Sequence[str], priors: Sequence[SourcePrior]) -> list[Source]:
 
 
 def stem_names(names: Sequence[str]) -> list[str]:
-    """One name per stem: as it was asked for, and numbered where a name comes more than once."""
-    keys = [folded(name) for name in names]
-    total, seen, numbered = Counter(keys), Counter[str](), []
-    for key in keys:
-        seen[key] += 1
-        first = names[keys.index(key)].strip()
-        numbered.append(f"{first}_{seen[key]}" if total[key] > 1 else first)
-    return numbered
+    """One name per stem: as it was asked for, and numbered where a name comes more than once or is one of RESERVED.
+
+    Numbers that would make a name another source has are left out, so that all names differ, and the names of files
+    made of them, too.
+    """
+    keys, spelt = [_bare(name) for name in names], [folded(name) for name in names]
+    total = Counter(keys)
+    alone = {key for key in keys if total[key] == 1 and key not in RESERVED}
+    taken, found = {*RESERVED, *alone}, []
+    for key, own in zip(keys, spelt, strict=True):
+        name = names[spelt.index(own)].strip()
+        if key not in alone:
+            name = next(numbered for i in count(1) if _bare(numbered := f"{name}_{i}") not in taken)
+            taken.add(_bare(name))
+        found.append(name)
+    return found
+
+
+def _bare(name: str) -> str:
+    """The name without what names of files, on any system, may not tell apart, or the eye hardly does."""
+    return re.sub(r"[\s/\\_-]", "", name.casefold())
