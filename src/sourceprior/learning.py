@@ -60,13 +60,13 @@ class Settings:
         seed: of everything that is drawn.
     """
 
-    rank: int = 4
+    rank: int = 16
     biases: bool = True
     steps: int = 600
     minutes: float = 8.0
     batch: int = 8
     seconds: float = 2.0
-    rate: float = 1e-3
+    rate: float = 4e-3
     check: int = 25
     patience: int = 4
     average: float = 0.2
