@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
 from conftest import RATE, band_noise
 from sourceprior import audio
@@ -74,6 +76,23 @@ def length_field(folder: Path, length: int) -> list[object]:
     place = content.find(b"data") + 4
     content[place : place + 4] = length.to_bytes(4, "little")
     return raw(folder, bytes(content))
+
+
+def tagged(folder: Path) -> list[object]:
+    return raw(folder, encoded(folder, "mix.wav", subtype="PCM_16") + b"ID3\3\0\0\0\0\0\x0a" + bytes(10))
+
+
+def untold(folder: Path) -> list[object]:
+    content = bytearray(encoded(folder, "mix.flac"))
+    # The last 36 bits of what STREAMINFO says of the samples.
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    return raw(folder, bytes(content), "mix.flac")
+
+
+def odd_rate(folder: Path) -> list[object]:
+    sf.write(folder / "mix.wav", sound(), 88_201)
+    return [folder / "mix.wav", "-s", "speech", "--format", "flac"]
 
 
 def option(*words: object) -> Callable[[Path], list[object]]:
@@ -136,6 +155,11 @@ def no_config(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Path, "read_text", refuse)
 
 
+def two_accelerators(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
 def full_disk(patch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -158,6 +182,22 @@ def prior(config: str | None, weights: bytes | None) -> Callable[[Path], list[ob
         return [wav(folder, sound())[0], "-s", "speech", "--prior", folder / "prior"]
 
     return make
+
+
+def config(**entries: object) -> Callable[[Path], list[object]]:
+    """The folder of the small speech prior, with other entries in its config."""
+
+    def make(folder: Path) -> list[object]:
+        own = json.loads((OWN[0] / "config.json").read_text())
+        return prior(json.dumps(own | entries), (OWN[0] / "model.safetensors").read_bytes())(folder)
+
+    return make
+
+
+def network(**options: object) -> dict[str, object]:
+    """An entry of a config: a small network with other options."""
+    own = {"inputs": 5, "outputs": 3, "classes": 1, "widths": [4], "depths": [1], "bottom": 8, "condition": 8}
+    return {"class": "conv_unet.ConvUNet", "options": own | options}
 
 
 OWN: list[Path] = []
@@ -216,6 +256,10 @@ def pipe(folder: Path) -> list[object]:
     return [folder / "pipe.wav", "-s", "speech"]
 
 
+def listen_to_raw(folder: Path) -> list[object]:
+    return [raw(folder, bytes(5000), "mix.raw")[0]]
+
+
 def loud(samples: np.ndarray, gain: float) -> np.ndarray:
     return np.clip(samples / np.abs(samples).max() * gain, -1, 1)
 
@@ -236,6 +280,8 @@ CASES = [
     Case("beyond full scale", lambda folder: wav(folder, sound() * 10), "samples beyond full scale", 0),
     Case("text renamed to .wav", lambda folder: raw(folder, b"not a sound\n" * 50), "is not a sound file"),
     Case("random bytes", lambda folder: raw(folder, np.random.default_rng(0).bytes(5000)), "is not a sound file"),
+    Case("raw samples", lambda folder: raw(folder, bytes(5000), "mix.raw"), "is not a sound file"),
+    Case("raw samples to listen to", listen_to_raw, "is not a sound file", command="listen"),
     Case("a WAV file's first 20 bytes", lambda f: raw(f, encoded(f, "a.wav")[:20], "b.wav"), "is not a sound file"),
     Case("truncated WAV", lambda folder: cut(folder, "mix.wav", subtype="PCM_16"), "breaks off", 0),
     Case("truncated FLAC", lambda folder: cut(folder, "mix.flac"), "breaks off", 0),
@@ -243,6 +289,9 @@ CASES = [
     Case("header with too great a length", lambda folder: length_field(folder, 2**31 - 16), "wrong header", 0),
     Case("header with too small a length", lambda folder: length_field(folder, 8000), "wrong header", 0),
     Case("header of an endless stream", lambda folder: length_field(folder, 2**32 - 1), "wrong header", 0),
+    Case("header that no recorder came back to finish", lambda folder: length_field(folder, 0), "wrong header", 0),
+    Case("ID3 tag behind a WAV file's chunks", tagged, "", 0),
+    Case("FLAC that does not tell its length", untold, "", 0),
     Case("no permission to read it", without_permission, "mix.wav may not be read", patch=no_permission),
     Case("no permission to enter its folder", lambda f: wav(f, sound()), "may not be read", patch=no_entry),
     Case("folder that may not be listed", locked_alone, "may not be read", patch=no_listing),
@@ -258,7 +307,19 @@ CASES = [
     Case("prior's name over 255 bytes", option("--prior", "x" * 300), "There is no folder"),
     Case("no permission to read a config", prior("own", b""), "config.json' cannot be read: Perm", patch=no_config),
     Case("config that is no JSON", prior("{", b""), "cannot be read as the config of a prior"),
-    Case("config that names other code", prior('{"network": {"class": "os.system", "options": {}}}', b""), "config"),
+    Case("config that names other code", config(network={"class": "os.system", "options": {}}), "No module named"),
+    Case("config nested too deep", prior("[" * 100_000, b""), "nested too deep"),
+    Case("config with numbers for labels", config(labels=[1, 2]), "labels must be a list of printable names"),
+    Case("config with one label twice", config(labels=["speech", "speech"]), "labels must be a list of printable"),
+    Case("config without any label", config(labels=[]), "labels must be a list of printable names, at least one"),
+    Case("config with a label that cannot be printed", config(labels=["a\0b"]), "labels must be a list of printable"),
+    Case("config with a sample rate of 0", config(sample_rate=0), "sample_rate must lie between 8000 and 192000 Hz"),
+    Case("config with a negative sample rate", config(sample_rate=-16000), "sample_rate must lie between 8000 and"),
+    Case("config with a level of 0", config(level=0), "level must be a number above 0"),
+    Case("config with an infinite level", config(level=float("inf")), "level must be a number above 0"),
+    Case("config with parts that are no labels", config(parts={"speech": ["tenor"]}), "parts must give, for a label"),
+    Case("config with parts in no order", config(parts=[1]), "parts must give, for a label, a list of other labels"),
+    Case("config with a negative network size", config(network=network(bottom=-8)), "negative dimension"),
     Case("prior folder without weights", prior("own", None), "are missing"),
     Case("truncated weights file", prior("own", b"half"), "is not a readable safetensors file"),
     Case("weights file that is a hostile pickle", hostile, "is not a readable safetensors file"),
@@ -274,8 +335,12 @@ CASES = [
     Case("unknown preset", option("--preset", "magic"), "There is no preset 'magic'"),
     Case("unknown solver", option("--solver", "magic"), "no solver"),
     Case("unknown device", option("--device", "magic"), "There is no device 'magic'"),
+    Case("device that is not numbered", option("--device", "cpu:"), "The device 'cpu:' is not available"),
+    Case("device with a name for a number", option("--device", "cpu:abc"), "The device 'cpu:abc' is not available"),
+    Case("device beyond the last", option("--device", "cuda:9"), "'cuda:9' is not available", patch=two_accelerators),
     Case("unknown format", option("--format", "mp5"), "There is no format 'mp5'"),
     Case("sample type the format has not", option("--format", "flac", "--subtype", "float"), "FLAC holds no"),
+    Case("sample rate that FLAC has not", odd_rate, "FLAC holds rates above 65535 Hz only if"),
     Case("no jobs", option("--jobs", 0), "jobs must be 1 or more"),
     Case("unknown engine", option("--engine", "magic"), "There is no engine 'magic'"),
     Case("no space left", option(), "No space left on device", patch=full_disk),

@@ -69,7 +69,7 @@ def test_eight_bit_aiff_has_no_sample_more_than_was_written(tmp_path, shape, sub
 @pytest.mark.parametrize("rate", [65536, 88201, 191999])
 def test_flac_refuses_what_it_cannot_hold_before_anything_is_written(tmp_path, rate):
     form = audio.FileFormat("FLAC", "PCM_16")
-    with pytest.raises(UserError, match="multiples of 10 Hz.*choose another format"):
+    with pytest.raises(UserError, match="only if they are multiples of 10 Hz"):
         audio.writing(tmp_path / "a.flac", (1, 10), rate, form).__enter__()
     assert not os.listdir(tmp_path)
     for holds in (rate - rate % 10, 65535, 44101):

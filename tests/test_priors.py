@@ -10,6 +10,8 @@ from conftest import tiny_prior
 from sourceprior.errors import UserError
 from sourceprior.priors import Source, SourcePrior, joint
 
+SIZES = {"inputs": 5, "outputs": 3, "classes": 3}
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -50,6 +52,33 @@ def test_a_config_names_classes_of_this_package_only(folder: Path) -> None:
         (folder / "config.json").write_text(json.dumps(config))
         with pytest.raises(UserError, match="cannot be read"):
             SourcePrior.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ({"labels": "speech"}, "labels must be a list"),
+        ({"labels": ["anything", "Bark", " _"]}, "labels must be a list"),
+        ({"sample_rate": 1e999}, "OverflowError"),
+        ({"sample_rate": None}, "TypeError"),
+        ({"level": -0.1}, "level must be a number above 0"),
+        ({"level": float("nan")}, "level must be a number above 0"),
+        ({"parts": {"dog": ["Bark"]}}, "parts must give"),
+        ({"parts": {"anything": "Bark"}}, "parts must give"),
+        ({"parts": {"anything": [["Bark"]]}}, "parts must give"),
+        ({"parts": None}, "parts must give"),
+        ({"network": {"class": "conv_unet.ConvUNet", "options": {**SIZES, "fold": [0, 0]}}}, "ZeroDivisionError"),
+        ({"network": {"class": "conv_unet.ConvUNet", "options": {**SIZES, "widths": []}}}, "cannot be read"),
+    ],
+)
+def test_entries_that_would_fail_later_are_told_of_at_once(folder: Path, entries, says: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"parts": {"anything": ["Bark"]}}))
+    assert SourcePrior.from_pretrained(folder).config["parts"] == {"anything": ["Bark"]}
+    (folder / "config.json").write_text(json.dumps(config | entries))
+    with pytest.raises(UserError, match=says) as caught:
+        SourcePrior.from_pretrained(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_weights_of_another_network_are_refused(folder: Path) -> None:

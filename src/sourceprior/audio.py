@@ -322,8 +322,8 @@ def check_rate(form: FileFormat, sample_rate: int) -> None:
     """Raise UserError for a sample rate, in Hz, that files of that format cannot have."""
     if not _holds(form.container, sample_rate):
         raise UserError(
-            f"FLAC holds sample rates above {_FLAC_RATES} Hz only if they are multiples of 10 Hz, not {sample_rate} Hz; "
-            "choose another format, for example --format wav."
+            f"FLAC holds rates above {_FLAC_RATES} Hz only if they are multiples of 10 Hz, which {sample_rate} Hz is "
+            "not: choose another format, for example --format wav."
         )
 
 

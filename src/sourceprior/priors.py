@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sourceprior.audio import HIGHEST_RATE, LOWEST_RATE
 from sourceprior.errors import UserError, alternatives
 
 CONFIG, WEIGHTS, CARD, CLIPS = "config.json", "model.safetensors", "README.md", "clips.csv"
@@ -102,6 +104,7 @@ class SourcePrior:
         file = folder / CONFIG
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
+            check_config(config)
             denoiser = build(config)
             prior = cls(
                 name=str(config["name"]), denoiser=denoiser, labels=tuple(config["labels"]),
@@ -112,7 +115,12 @@ class SourcePrior:
             raise UserError(f"'{path}' is not a prior: it holds no {CONFIG}.") from error
         except OSError as error:
             raise UserError(f"'{error.filename or file}' cannot be read: {error.strerror}.") from error
-        except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        except UserError as error:
+            raise UserError(f"'{file}' cannot be read as the config of a prior: {error}") from error
+        except RecursionError as error:
+            raise UserError(f"'{file}' cannot be read as the config of a prior: it is nested too deep.") from error
+        except Exception as error:
+            # What a network makes of options that it was not meant for may be any.
             raise UserError(f"'{file}' cannot be read as the config of a prior: {error!r}.") from error
         load_weights(denoiser, folder / WEIGHTS)
         return prior
@@ -141,6 +149,23 @@ class SourcePrior:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return str(api.upload_folder(repo_id=repository, folder_path=folder, **options))
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raise UserError for entries of a config that would build a denoiser and fail, or mislead, when it is used."""
+    labels, rate, level, parts = config["labels"], config["sample_rate"], config["level"], config.get("parts", {})
+    names = labels if isinstance(labels, list) else []
+    proper = all(isinstance(name, str) and name.strip(" -_") and name.isprintable() for name in names)
+    if not names or not proper or len(set(names)) < len(names):
+        raise UserError("labels must be a list of printable names, at least one, and all different.")
+    if not LOWEST_RATE <= int(rate) <= HIGHEST_RATE:
+        raise UserError(f"sample_rate must lie between {LOWEST_RATE} and {HIGHEST_RATE} Hz, not {rate}.")
+    if not 0 < float(level) < math.inf:
+        raise UserError(f"level must be a number above 0, not {level}.")
+    if not isinstance(parts, dict) or not all(
+        isinstance(inside, list) and all(name in names for name in (whole, *inside)) for whole, inside in parts.items()
+    ):
+        raise UserError("parts must give, for a label, a list of other labels.")
 
 
 def text_of(file: Path) -> str:

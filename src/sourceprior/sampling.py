@@ -165,13 +165,17 @@ def preset_of(preset: str, solver: str | None = None) -> str:
 
 def find_device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda` (or `cuda:1`) or `mps`. Raises UserError for one that this machine does not have."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    kind = next(kind for kind, there in present.items() if there) if name == "auto" else name.partition(":")[0]
-    if kind not in present:
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = {"cuda": cuda, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    kind, colon, number = name.partition(":")
+    if name == "auto":
+        return torch.device(next(kind for kind, there in count.items() if there))
+    if kind not in count:
         raise UserError(f"There is no device {name!r}; choose auto, cpu, cuda or mps.")
-    if not present[kind]:
+    # Not left to torch, which takes cuda:300 for cuda:44.
+    if not count[kind] or (colon and number not in map(str, range(count[kind]))):
         raise UserError(f"The device {name!r} is not available on this machine; use --device auto.")
-    return torch.device(kind if name == "auto" else name)
+    return torch.device(name)
 
 
 EXCERPT = 30.0
