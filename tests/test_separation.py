@@ -259,3 +259,16 @@ def test_output_folder_that_is_a_file(mixture, priors, tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match="file, not a folder"):
             result.save(folder)
+
+
+@pytest.mark.parametrize("shape", [(), (2, 1)], ids=["mono", "stereo"])
+def test_an_offset_changes_no_stem_and_is_left_to_the_residual(priors, shape):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(16000)
+    mixture = np.broadcast_to(noise, (2, 16000)) * np.array([[1.0], [0.5]]) if shape else noise
+    plain = separate(mixture, 16000, ["speech", "bark"], prior=priors, steps=2)
+    moved = separate(mixture + 0.3, 16000, ["speech", "bark"], prior=priors, steps=2)
+    for name, stem in plain.stems.items():
+        assert np.abs(moved.stems[name] - stem).max() < 0.02 * np.abs(stem).max(), name
+    assert moved.residual.mean() == pytest.approx(0.3, abs=0.01)
+    assert any("offset (DC) of 0.3" in line for line in moved.report["warnings"])
+    assert not any("offset" in line for line in plain.report["warnings"])

@@ -356,6 +356,10 @@ def _choices(names: Iterable[str]) -> list[str]:
     return [name.lower() for name in names]
 
 
+STRAY = 0.1
+"""Offset (DC), relative to the RMS of what varies, from which on it is taken off before a recording is separated."""
+
+
 @dataclass
 class Survey:
     """What one pass over a recording tells.
@@ -365,6 +369,7 @@ class Survey:
         finite: whether all are numbers.
         energy: sum of squares of each channel, `(channels,)`.
         varying: that of each channel without its mean.
+        offset: mean of each channel, `(channels,)`.
         mid_energy: that of the mean of the channels.
         peak: greatest absolute value.
         over: samples beyond full scale.
@@ -375,10 +380,16 @@ class Survey:
     finite: bool
     energy: np.ndarray
     varying: np.ndarray
+    offset: np.ndarray
     mid_energy: float
     peak: float
     over: int
     stuck: int
+
+    @property
+    def stray(self) -> bool:
+        """Whether the offset is considerable beside what varies."""
+        return float(np.square(self.offset).mean() * self.length) > STRAY**2 * float(self.varying.mean())
 
     @property
     def rms(self) -> float:
@@ -394,7 +405,7 @@ def survey(source: Stream) -> Survey:
     for piece in source.pieces():
         samples = piece.astype(np.float64)
         if not np.isfinite(samples).all():
-            return Survey(length, False, energy, energy, mid_energy, peak, over, stuck)
+            return Survey(length, False, energy, energy, offset, mid_energy, peak, over, stuck)
         first = first if length else samples[:, :1]
         length += samples.shape[1]
         energy += np.square(samples).sum(1)
@@ -412,7 +423,8 @@ def survey(source: Stream) -> Survey:
         stuck += int(np.count_nonzero((size[:, now] >= peak) & (samples[:, now] == before)))
         last = samples[:, -1:]
     varying = np.maximum(0, shifted - offset**2 / max(1, length))
-    return Survey(length, True, energy, varying, mid_energy, peak, over, stuck)
+    mean = offset / max(1, length) + (first[:, 0] if length else 0.0)
+    return Survey(length, True, energy, varying, mean, mid_energy, peak, over, stuck)
 
 
 def check(seen: Survey, sample_rate: int) -> None:
@@ -436,6 +448,9 @@ def check(seen: Survey, sample_rate: int) -> None:
 def oddities(seen: Survey, sample_rate: int) -> list[str]:
     """Sentences about what a person should know of a recording that can be separated."""
     notes = []
+    if seen.stray:
+        most = float(np.abs(seen.offset).max())
+        notes.append(f"The recording has an offset (DC) of {most:.2g} of full scale, which is left to the residual.")
     if seen.length < SHORT * sample_rate:
         plural = "sample" if seen.length == 1 else "samples"
         notes.append(f"The recording has {seen.length} {plural}: too little for the priors to tell sources apart.")

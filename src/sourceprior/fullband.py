@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,8 +41,21 @@ def downmix(samples: np.ndarray) -> np.ndarray:
     return mid if rms(mid) > 0.1 * rms(loudest) else loudest
 
 
+def levelled(pieces: Iterable[np.ndarray], seen: Survey) -> Iterator[np.ndarray]:
+    """Pieces `(channels, n)` of a recording without its offset."""
+    return ((piece - seen.offset[:, None]).astype(piece.dtype) for piece in pieces)
+
+
 def mid(pieces: Iterable[np.ndarray], seen: Survey) -> Iterator[np.ndarray]:
-    """`downmix` of a recording `(channels, n)` in pieces that was gone through before: pieces `(1, n)`."""
+    """`downmix` of a recording `(channels, n)` in pieces that was gone through before: pieces `(1, n)`.
+
+    An offset is no source, but counts in the level, by which a recording is scaled for its priors: a considerable one
+    is taken off here, and so stays out of the stems.
+    """
+    if seen.stray:
+        pieces = levelled(pieces, seen)
+        mid_energy = max(0.0, seen.mid_energy - seen.length * float(seen.offset.mean()) ** 2)
+        seen = replace(seen, energy=seen.varying, mid_energy=mid_energy, offset=0 * seen.offset)
     loudest = int(seen.energy.argmax())
     if math.sqrt(seen.mid_energy) > 0.1 * math.sqrt(seen.energy[loudest]):
         return (piece.mean(axis=0, keepdims=True) for piece in pieces)

@@ -21,7 +21,7 @@ import torch
 from sourceprior import audio
 from sourceprior.confidence import DOUBTFUL, confidence
 from sourceprior.errors import UserError
-from sourceprior.fullband import mid, spread
+from sourceprior.fullband import levelled, mid, spread
 from sourceprior.labels import find
 from sourceprior.library import PriorLike, load_priors
 from sourceprior.pieces import Pieces
@@ -245,8 +245,13 @@ class Separating:
 
     def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The recording's next samples `(channels, n)`, and its stems' `(K, channels, n)`, in its own precision."""
-        handed = spread(self._stems(), self.rate, self._whole(), self.stream.sample_rate, self.seen.length)
-        for samples, stems in handed:
+        stray = self.seen.stray
+        whole = levelled(self._whole(), self.seen) if stray else self._whole()
+        # As it is, to the last bit: what is handed out and what is left add up to that.
+        as_it_is = Pieces(self._whole() if stray else [])
+        for samples, stems in spread(self._stems(), self.rate, whole, self.stream.sample_rate, self.seen.length):
+            if stray:
+                samples = as_it_is.take(samples.shape[1])
             # Before the residual is taken, so that it holds what the samples' own precision rounds away.
             parts = stems[: len(self.sources)].astype(samples.dtype, copy=False)
             self.energy += np.square(parts, dtype=np.float64).sum((1, 2))
