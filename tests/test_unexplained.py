@@ -64,7 +64,8 @@ def test_a_source_that_is_not_there_is_warned_of(priors, mixture):
     assert min(here["confidence"].values()) > 0.7
     assert here["warnings"] == []
     # Rain alone has to take all of it.
-    (warning,) = separate(mixture["mixture"], RATE, ["rain"], prior=priors, **QUICK).report["warnings"]
+    alone, warning = separate(mixture["mixture"], RATE, ["rain"], prior=priors, **QUICK).report["warnings"]
+    assert "Only one source is named" in alone
     assert "rain does not sound like its source" in warning
 
 

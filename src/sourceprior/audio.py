@@ -358,6 +358,8 @@ def _choices(names: Iterable[str]) -> list[str]:
 
 STRAY = 0.1
 """Offset (DC), relative to the RMS of what varies, from which on it is taken off before a recording is separated."""
+FEW = 4000
+"""Samples per channel below which there is no telling an offset from a slow sound."""
 
 
 @dataclass
@@ -388,8 +390,9 @@ class Survey:
 
     @property
     def stray(self) -> bool:
-        """Whether the offset is considerable beside what varies."""
-        return float(np.square(self.offset).mean() * self.length) > STRAY**2 * float(self.varying.mean())
+        """Whether the offset is considerable beside what varies; the mean of very few samples tells nothing."""
+        stray = float(np.square(self.offset).mean() * self.length)
+        return self.length >= FEW and stray > STRAY**2 * float(self.varying.mean())
 
     @property
     def rms(self) -> float:
