@@ -1,6 +1,7 @@
 """`sourceprior convert`: from a published file to a prior on disk, and every mistake in one sentence."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -36,6 +37,21 @@ def test_labels_come_from_the_command_line_or_a_file(checkpoint, tmp_path):
     (tmp_path / "labels.txt").write_text("\ufeff" + "\n\n".join(LABELS) + "\n", encoding="utf-8")
     convert(checkpoint, tmp_path / "b", "--classes", tmp_path / "labels.txt")
     assert labels_in(tmp_path / "b") == LABELS
+
+
+def test_a_folder_that_holds_something_is_left_alone(checkpoint, tmp_path):
+    convert(checkpoint, tmp_path / "a", "--classes", ", ".join(LABELS))
+    before = {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()}
+    assert (tmp_path / "a" / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask()
+    with pytest.raises(UserError, match="choose another folder"):
+        convert(checkpoint, tmp_path / "a")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()} == before
+
+
+def umask() -> int:
+    now = os.umask(0)
+    os.umask(now)
+    return now
 
 
 def test_mistakes_are_one_sentence(checkpoint, tmp_path):

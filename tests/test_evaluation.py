@@ -156,6 +156,12 @@ def test_the_command_prints_the_table_and_keeps_lists_and_outcomes(tmp_path, cap
     assert "| speech_sound | 2 |" in capsys.readouterr().out
     assert call(f"evaluate --data {DATA} --task choir --solver unprocessed -q") == 2
     assert "no task 'choir'" in capsys.readouterr().err
+    # A wrong request takes nothing away.
+    assert call(f"evaluate --data {DATA} --task speech_sound -n 2 --min-clips 2 --preset fsat -q -o {out}") == 2
+    assert "no preset 'fsat'" in capsys.readouterr().err
+    assert call(f"{words} --steps 3") == 2
+    assert "wiener has no steps" in capsys.readouterr().err
+    assert len((out / "outcomes.jsonl").read_text().splitlines()) == 2
     assert call(f"evaluate --data {tmp_path} --solver unprocessed -q") == 2
     assert "no manifest.csv" in capsys.readouterr().err
 

@@ -153,6 +153,20 @@ def test_nothing_is_written_over_but_stems_of_the_same_recording(folder, tmp_pat
     code, _, errors = call(folder / "a.flac", "-o", out, "--overwrite")
     assert code == 0
     assert "speech.wav in" in errors, "what is left of the other recording is not told of"
+    assert "speech.wav in" in call(folder / "a.flac", "-o", out, "--seed", 1)[2], "runs before the last are forgotten"
+
+
+def test_a_generated_sound_takes_no_stems_place(tmp_path, prior_folders, monkeypatch, capsys):
+    (tmp_path / "speech_1.wav").write_text("a stem")
+    (tmp_path / "report.json").write_text('{"mixture": "a.wav", "files": ["speech_1.wav"]}')
+    words = ["sample", "--label", "speech", "-o", tmp_path, "--steps", 2, "--seconds", 0.1]
+    words += [word for path in prior_folders for word in ("--prior", path)]
+    monkeypatch.setattr(sys, "argv", ["sourceprior", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "holds stems of a recording, speech_1.wav among them" in capsys.readouterr().err
+    assert (tmp_path / "speech_1.wav").read_text() == "a stem"
 
 
 def test_two_runs_do_not_write_to_one_folder(folder, tmp_path, call):

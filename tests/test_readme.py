@@ -69,8 +69,8 @@ def test_what_the_readme_types_works(place, monkeypatch, capsys):
     lines = LINES + [line for line in WITHIN if "DATA" not in line and "--jobs" not in line]
     made = {
         "separate street.wav -s speech -s dog_bark -o out/": ["speech.wav", "dog_bark.wav", "residual.wav"],
-        "separate call.wav -s speech -s speech": ["speech_1.wav", "speech_2.wav"],
-        "separate garden.wav -s robin -s speech --prior my-prior/ -o out/": ["robin.wav", "speech.wav"],
+        "separate call.wav -s speech -s speech -o call/": ["speech_1.wav", "speech_2.wav"],
+        "separate garden.wav -s robin -s speech --prior my-prior/ -o garden/": ["robin.wav", "speech.wav"],
     }
     assert set(made) < set(lines)
     for line in lines:
@@ -82,8 +82,9 @@ def test_what_the_readme_types_works(place, monkeypatch, capsys):
         assert not end.value.code, f"{line}: {told.err}"
         assert "robin" in told.out or "my-prior" not in line
         for file in made.get(line, []):
-            assert soundfile.info(place / "out" / file).frames == RATE
-            (place / "out" / file).unlink()
+            folder = place / line.split(" -o ")[1]
+            assert soundfile.info(folder / file).frames == RATE
+            (folder / file).unlink()
     (program,) = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
     known: dict = {}
     exec(program, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import tempfile
@@ -71,7 +72,7 @@ def learn(
     report = report_of(result.prior, name, clips, own, held, result, settings, figures)
     keys = ("clips", "licences", "seconds", "steps", "best step", "minutes", "began as", "denoising", "takes",
             "gives to", "sentences", "use")  # fmt: skip
-    record = {key: report[key] for key in keys} | {"command": " ".join(["sourceprior", *sys.argv[1:]])}
+    record = {key: report[key] for key in keys} | {"command": shlex.join(["sourceprior", *sys.argv[1:]])}
     items = [replace(i, record=record) if i.name == name else i for i in learned_of(result.prior)]
     files = {f"{name}{REPORT}.txt": text_of(report), f"{name}{REPORT}.json": json.dumps(report, indent=1) + "\n"}
     write_folder(with_sources(result.prior, items), out, files)

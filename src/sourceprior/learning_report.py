@@ -167,7 +167,12 @@ def sentences(report: dict[str, Any]) -> list[str]:
     if gives:
         said.append(f"{listed(gives)} will take parts of {name}: do not ask for them beside it without need.")
     if not takes and not gives:
-        said.append("It is not likely to be confused with a class that was tried.")
+        compared = report["left alone"] or report["read as"]
+        said.append(
+            "It is not likely to be confused with a class that was tried."
+            if compared
+            else "It was not compared with any class."
+        )
     if report["not examined"]:
         said.append(f"Time was up before {len(report['not examined'])} of the classes were tried.")
     if report["best step"] == 0:
@@ -217,7 +222,10 @@ def advice(report: dict[str, Any]) -> list[str]:
             f"{len(report['left out'])} files were left out: see below whether they can be had in a better form."
         )
     if NOT_STATED in report["licences"]:
-        said.append("Nobody knows what may be done with it: learn again with --licence, for example CC0-1.0.")
+        said.append(
+            "Nobody knows what may be done with it: learn it again into another folder, with --licence, for example "
+            "CC0-1.0."
+        )
     if not said:
         said.append(f"If it still misses parts of {name}, record what it misses: other individuals, distances, rooms.")
     return said

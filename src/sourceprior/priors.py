@@ -70,7 +70,7 @@ class SourcePrior:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the folder; weights in half precision, unless the network is to run in float32, buffers as they are."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,8 @@ class SourcePrior:
             name: (value.half() if name in half else value).contiguous()
             for name, value in self.denoiser.state_dict().items()
         }
-        save_file(tensors, folder / (WEIGHTS + ".part"), metadata={"format": "pt"})
+        # Not save_file, which makes files that nobody else may read.
+        (folder / (WEIGHTS + ".part")).write_bytes(save(tensors, metadata={"format": "pt"}))
         os.replace(folder / (WEIGHTS + ".part"), folder / WEIGHTS)
         config = self.config | {
             "format": 1, "name": self.name, "sample_rate": self.sample_rate, "level": self.level,

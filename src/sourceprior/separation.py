@@ -358,12 +358,14 @@ def noise_level(residual: str | None, noise_db: float | None) -> float | None:
 def _stream(mixture: Any, sample_rate: int | None) -> tuple[audio.Stream, Callable[[np.ndarray], np.ndarray]]:
     """Any input as a stream, and the way from `(channels, samples)` back to its shape."""
     if isinstance(mixture, (str, os.PathLike)):
+        if isinstance(sample_rate, (str, list, tuple)):
+            raise UserError("The sources are named with labels=, as in separate(path, labels=['speech', 'rain']).")
         stream = audio.stream(mixture)
         if sample_rate not in (None, stream.sample_rate):
             raise UserError(f"{mixture} has {stream.sample_rate} Hz, not {sample_rate} Hz: leave sample_rate out.")
         mono = stream.channels == 1
         return stream, (lambda array: array[0]) if mono else (lambda array: array)
-    if sample_rate is None:
+    if sample_rate is None or isinstance(sample_rate, (str, list, tuple)):
         raise UserError("Say the sample rate of the samples in Hz, as in separate(samples, 44100, labels).")
     array = mixture.detach().cpu().numpy() if isinstance(mixture, torch.Tensor) else np.asarray(mixture)
     samples, restore = audio.channels_first(array)

@@ -154,13 +154,16 @@ class StemFiles:
 
                 files.append(PICTURE)
                 draw(self.sketches, self.sample_rate, self.folder / PICTURE)
-            whole = {**told, "warnings": [*told["warnings"], *self._warnings(files)], "files": files}
+            older = [f for f in earlier_run(self.folder).files if f not in files and (self.folder / f).exists()]
+            notes = [f"{file} in {self.folder} is of an earlier separation." for file in older]
+            whole = {**told, "warnings": [*told["warnings"], *self._warnings(), *notes], "files": files}
+            whole |= {"older": older} if older else {}
             with audio.replacing(self.folder / REPORT) as part:
                 part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             _remove(self.folder / UNFINISHED)
         return whole
 
-    def _warnings(self, files: Sequence[str]) -> list[str]:
+    def _warnings(self) -> list[str]:
         kept = "kept" if self.form.is_float else "limited, and the rest put into the residual"
         found = [
             f"{n} has {self.over[n]} samples beyond full scale; they were {kept}." for n in self.names if self.over[n]
@@ -170,8 +173,7 @@ class StemFiles:
                 f"The residual has {self.over['residual']} samples beyond full scale, which are lost, so that the "
                 "files do not add up there: write float files with --subtype float."
             )
-        stale = [file for file in earlier_run(self.folder).files if file not in files and (self.folder / file).exists()]
-        return found + [f"{file} in {self.folder} is of an earlier separation." for file in stale]
+        return found
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def earlier_run(folder: Path) -> Earlier:
         try:
             told = json.loads((folder / name).read_text(encoding="utf-8"))
             digest = told.get("recording", told.get("request", {}).get("recording"))
-            return Earlier(told["mixture"], digest, [str(file) for file in told["files"]])
+            return Earlier(told["mixture"], digest, [str(file) for file in [*told["files"], *told.get("older", [])]])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return Earlier()

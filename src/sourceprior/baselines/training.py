@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
@@ -223,7 +223,8 @@ class Trainer:
         if bad:
             self.log(f"{len(bad)} clips that cannot be read were left out, such as {next(iter(bad))}")
         weights = {name: value.cpu().contiguous() for name, value in self.average.module.state_dict().items()}
-        save_file(weights, self.folder / (WEIGHTS + ".part"))
+        # Not save_file, which makes files that nobody else may read.
+        (self.folder / (WEIGHTS + ".part")).write_bytes(save(weights))
         os.replace(self.folder / (WEIGHTS + ".part"), self.folder / WEIGHTS)
         config = asdict(self.settings) | {
             "parameters": count(self.network), "steps": self.step, "minutes": round(self.elapsed / 60, 1),

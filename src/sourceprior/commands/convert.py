@@ -17,9 +17,12 @@ def convert(
     weights: Annotated[str, typer.Option(help="ema (averaged) or model (raw).")] = "ema",
 ) -> None:
     """Turn a published checkpoint into a prior: safetensors, config and card."""
+    from sourceprior.errors import UserError
     from sourceprior.priors import SourcePrior
     from sourceprior.stem_files import make_folder
 
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"'{out}' is there already: choose another folder for the prior.")
     names = None if classes is None else listed(classes)
     prior = SourcePrior.from_released(checkpoint, names, weights=weights)
     prior.save_pretrained(make_folder(out))

@@ -17,8 +17,12 @@ def evaluate(
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Mixtures per task.")] = 50,
     list_seed: Annotated[int, typer.Option(help="Seed of the mixture lists.")] = 0,
     mixtures: Annotated[Path | None, typer.Option(help="A mixture list to use in place of drawing one.")] = None,
-    solver: Annotated[str, typer.Option(help="A solver, or nmf, wiener, unprocessed.")] = "posterior_mean",
-    preset: Annotated[str, typer.Option(help="fast, default or best.")] = "default",
+    solver: Annotated[
+        str | None, typer.Option(help="A solver, or nmf, wiener, unprocessed; else the preset's own.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="fast, default, best or sample; msdm, paper or released for others' solvers.")
+    ] = "default",
     steps: Annotated[int | None, typer.Option(help="Noise levels.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Runs from different noise, averaged.")] = None,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="Folder or hub name; once per prior.")] = None,
@@ -45,6 +49,7 @@ def evaluate(
     from sourceprior.evaluation import peak_memory_mb, summarise, table, write_outcomes
     from sourceprior.library import load_priors
     from sourceprior.progress import progress_bar
+    from sourceprior.sampling import settings_of
     from sourceprior.separation import make_folder
     from sourceprior.separators import BASELINES, baseline, with_priors
     from sourceprior.solver_choice import parse_options
@@ -52,6 +57,16 @@ def evaluate(
     # A mixture list and priors read no manifest.
     licence_filter(licence)
     baselines_only = solver in BASELINES
+    options = parse_options(option) if option else None
+    if baselines_only:
+        idle = {"preset": preset != "default", "steps": steps, "candidates": candidates, "option": option}
+        for name in (name for name, given in idle.items() if given):
+            raise UserError(f"The baseline {solver} has no {name}: leave --{name} out.")
+    else:
+        # Before anything is written.
+        solver = settings_of(preset, steps=steps, candidates=candidates, solver=solver, options=options).solver
+    if mixtures and task:
+        raise UserError("A list of mixtures says which they are: leave out --mixtures or --task.")
     priors = None
     try:
         priors = load_priors(prior or None)
@@ -75,11 +90,10 @@ def evaluate(
         wanted = sorted({label for spec in specs for label in spec.labels} | {SPEECH})
         bad: dict[str, str] = {}
         with progress_bar("Learning", quiet) as callback:
-            separate = baseline(solver, train, wanted, dictionary=dictionary, progress=callback, bad=bad)
+            separate = baseline(str(solver), train, wanted, dictionary=dictionary, progress=callback, bad=bad)
         if bad:
             typer.echo(f"Note: left out {len(bad)} of the training clips, broken or silent.", err=True)
     else:
-        options = parse_options(option) if option else None
         separate = with_priors(
             priors, preset=preset, steps=steps, candidates=candidates, solver=solver, options=options, device=device
         )

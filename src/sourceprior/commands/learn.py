@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -67,4 +68,5 @@ def learn(
         )
     if not quiet:
         typer.echo(text_of(report), nl=False)
-        typer.echo(f"\nWritten to {out} ({name}{REPORT}.txt). Use it: sourceprior separate MIX -s {name} --prior {out}")
+        use = shlex.join(["sourceprior", "separate", "MIX", "-s", name, "--prior", str(out)])
+        typer.echo(f"\nWritten to {out} ({name}{REPORT}.txt). Use it: {use}")

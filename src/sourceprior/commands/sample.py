@@ -31,6 +31,7 @@ def sample(
     from sourceprior import audio
     from sourceprior.ancestral import ancestral
     from sourceprior.conditioning import guided
+    from sourceprior.errors import UserError
     from sourceprior.labels import find
     from sourceprior.library import load_priors
     from sourceprior.presets import scale_of, seeded
@@ -39,10 +40,14 @@ def sample(
     from sourceprior.sampling import find_device
     from sourceprior.schedules import vp_linear
     from sourceprior.separation import check_seed, make_folder
+    from sourceprior.stem_files import earlier_run
 
     check_seed(seed)
-    make_folder(out)
     (source,) = with_precision(find([label], load_priors(prior or None)), precision)
+    names = [f"{source.name}_{index + 1}.wav" for index in range(count)]
+    if taken := sorted(set(names) & set(earlier_run(out).files)):
+        raise UserError(f"{out} holds stems of a recording, {taken[0]} among them: choose another folder with -o.")
+    make_folder(out)
     place = find_device(device)
     denoise = guided(joint([source], place), [source], label_scale, place)
     scale = scale_of([source])
@@ -56,9 +61,7 @@ def sample(
             like=torch.empty(0, device=place),
             callback=lambda step, total, *_: callback(step + 1, total),
         )
-    for index, wave in enumerate(waves.cpu().numpy()):
-        audio.write(
-            out / f"{source.name}_{index + 1}.wav", wave, source.prior.sample_rate, audio.FileFormat("WAV", "FLOAT")
-        )
+    for name, wave in zip(names, waves.cpu().numpy(), strict=True):
+        audio.write(out / name, wave, source.prior.sample_rate, audio.FileFormat("WAV", "FLOAT"))
     if not quiet:
         print(f"{count} x {seconds:g} s of {source.name} written to {out}")
