@@ -242,7 +242,6 @@ def separate_one(
 
     # First, so that nobody waits for stems that cannot be written.
     form = audio.choose_format(audio.format_of(job.path), request.container, request.subtype)
-    audio.check_rate(form, audio.stream(job.path).sample_rate)
     asked = request.of(job.path)
     if not overwrite and (report := finished(job.folder, asked)):
         return Outcome(job, "skipped", report=report)

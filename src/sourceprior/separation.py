@@ -36,7 +36,7 @@ from sourceprior.sampling import (
     settings_of,
     solve_pieces,
 )
-from sourceprior.stem_files import StemFiles
+from sourceprior.stem_files import StemFiles, printable
 from sourceprior.stem_files import make_folder as make_folder
 from sourceprior.version import __version__
 
@@ -308,7 +308,7 @@ class Separating:
         report: dict[str, Any] = {
             "sourceprior": __version__,
             "torch": torch.__version__,
-            "mixture": None if self.path is None else _printable(self.path),
+            "mixture": printable(self.path),
             "sample_rate": self.stream.sample_rate,
             "channels": self.stream.channels,
             "samples": self.seen.length,
@@ -386,8 +386,3 @@ def _doubts(report: Mapping[str, Any], share: Mapping[str, float]) -> list[str]:
     alone = "Only one source is named, so that the whole recording is given to it; add -s anything, or --residual stem."
     one = [alone] if len(share) == 1 and report["settings"]["noise_db"] is None else []
     return one + faint + strange
-
-
-def _printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be written down, whatever bytes are in it."""
-    return os.fsencode(path).decode("utf-8", "replace")

@@ -81,7 +81,7 @@ class StemFiles:
             opening.push(self._unlock)
             earlier = self._look()
             files = sorted({*earlier, *self.files, PICTURE})
-            told = {"mixture": _text(self.recording), "recording": self.digest, "files": files}
+            told = {"mixture": printable(self.recording), "recording": self.digest, "files": files}
             with audio.replacing(self.folder / UNFINISHED) as part:
                 part.write_text(json.dumps(told), encoding="utf-8")
             # The report is written last: where it lies, everything it tells of is whole.
@@ -96,7 +96,8 @@ class StemFiles:
         return self
 
     def _look(self) -> list[str]:
-        """Other files that earlier runs have left or begun. Raises UserError for what may not be written over."""
+        """Other files that earlier runs have left or begun. Raises UserError for what may or can not be written."""
+        audio.check_rate(self.form, self.sample_rate)
         for file in self.files:
             place = self.folder / file
             if self.recording is not None and os.path.realpath(place) == os.path.realpath(self.recording):
@@ -116,7 +117,7 @@ class StemFiles:
         if self.digest is not None and earlier.digest == self.digest:
             return True
         return self.recording is not None and os.path.realpath(str(earlier.mixture)) == os.path.realpath(
-            str(_text(self.recording))
+            str(printable(self.recording))
         )
 
     def _unlock(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -218,7 +219,7 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _text(path: str | os.PathLike[str] | None) -> str | None:
+def printable(path: str | os.PathLike[str] | None) -> str | None:
     """A path as text that can be written down, whatever bytes are in it."""
     return None if path is None else os.fsencode(path).decode("utf-8", "replace")
 
