@@ -21,7 +21,7 @@ def evaluations(lines: Sequence[Line], columns: Sequence[Column], path: Path) ->
     """One panel per task: mean SI-SDR with its interval over network evaluations, forward and backward together."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1 + 3.6 * len(columns), 4.2), layout="constrained")
+    figure = Figure(figsize=(max(6.5, 1 + 3.6 * len(columns)), 4.2), layout="constrained")
     panels = figure.subplots(1, len(columns), squeeze=False)[0]
     own = [line for line in lines if line.name == line.of]
     for panel, column in zip(panels, columns, strict=True):
@@ -42,6 +42,9 @@ def evaluations(lines: Sequence[Line], columns: Sequence[Column], path: Path) ->
                 middle, 0.98, "no network", transform=panel.get_xaxis_transform(), va="top", ha="center", fontsize=8
             )
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 1 else "")
+        low, high = panel.get_xlim()
+        # Within a decade no power of ten may be there to read the axis by.
+        panel.xaxis.set_minor_formatter(lambda value, _, near=high < 10 * low: f"{value:g}" if near else "")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("SI-SDR dB, 95 % interval")
     handles = {
