@@ -9,8 +9,9 @@ MADE_FROM := constraints.txt pyproject.toml
 demo: .venv/.installed
 	$(BIN)/sourceprior demo examples/demo -o demo-out
 
+# A process for each core and a thread for each process: most of a test is Python, or waiting for another process.
 test: .venv/.installed-all
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/.installed-all
 	$(BIN)/ruff check .

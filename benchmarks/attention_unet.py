@@ -5,6 +5,10 @@
 Every line is a process of its own, so that its peak memory is its own. The rate of plain matrix products is measured
 beside them: what of the time they alone would take is what no change of this code could save. On a machine with other
 work, the processor time (of all threads) is the figure to go by.
+
+`--plain` adds, in a process of its own, turn about with the network, the same network written down layer by layer
+(`tests/plain_attention_unet.py`), which stands in for the released code: a ratio of two times of one run says more than
+seconds on machines that differ by a factor of four.
 """
 
 from __future__ import annotations
@@ -14,11 +18,17 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 
 import torch
 
 from sourceprior.networks.attention_unet import MEMORY, AttentionUNet
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from plain_attention_unet import plain
 
 MODES = ("forward", "backward")
 
@@ -32,6 +42,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--memory", type=float, default=MEMORY, help="bytes that may be kept for the backward pass")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--plain", action="store_true", help="time the plain network as well, turn about")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     precisions, modes = options.precision or ["float32", "bfloat16"], options.mode or list(MODES)
@@ -60,7 +71,7 @@ def one(options: argparse.Namespace, precision: str, mode: str) -> None:
     step, label = (torch.zeros(1, dtype=torch.long, device=options.device) for _ in range(2))
     cuda, backward = options.device == "cuda", mode == "backward"
 
-    def run() -> float:
+    def run(network: Callable[..., torch.Tensor] = network) -> float:
         state = x.clone().requires_grad_(backward)
         context = torch.autocast(options.device, torch.bfloat16) if precision == "bfloat16" else nullcontext()
         if cuda:
@@ -78,6 +89,11 @@ def one(options: argparse.Namespace, precision: str, mode: str) -> None:
     work: list[float] = []
     if options.compile:
         run()
+    if options.plain:
+        pairs = [(run(), run(partial(plain, network))) for _ in range(options.repeats)]
+        ours, theirs = (min(seconds) for seconds in zip(*pairs, strict=True))
+        print(f"{precision} {mode}: {ours:.1f} s, plain {theirs:.1f} s, ratio {ours / theirs:.2f}", flush=True)
+        return
     times = [run() for _ in range(options.repeats)]
     peak = torch.cuda.max_memory_allocated() if cuda else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rate = products(options.device, torch.bfloat16 if precision == "bfloat16" else torch.float32)

@@ -67,7 +67,7 @@ def main() -> None:
     print("| recipe | device | processes | batch x s | precision | compiled | clips/s | drawn/s | peak GB |")
     print("|---|---|---|---|---|---|---|---|---|")
     print(
-        f"| {args.recipe} | {name} | {group.count} | {settings.batch} x {settings.seconds:g} | {settings.precision} | "
+        f"| {args.recipe} | {name} | {group.count} | {settings.batch} x {settings.seconds:g} | {trainer.precision} | "
         f"{'yes' if settings.compile else 'no'} | {settings.batch * steps / seconds:.2f} | "
         f"{settings.batch * draws / drawing:.1f} | {peak:.1f} |"
     )

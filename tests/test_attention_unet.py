@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from golden_case import FOLDER, filled, recorded, relative
+from plain_attention_unet import plain
 from sourceprior.networks.attention_unet import AttentionUNet, Keep
 
 
@@ -28,6 +29,13 @@ def test_output_and_vector_jacobian_product_equal_the_recording():
     weight = torch.linspace(-1, 1, x.numel()).view_as(out)
     (slope,) = torch.autograd.grad((out * weight).sum(), x)
     assert relative(slope, recorded("net_vjp")) < 1e-4
+
+
+@pytest.mark.parametrize("samples", [700, 2000])
+def test_what_it_is_timed_against_computes_the_same(samples):
+    network = filled(small()).requires_grad_(False)
+    x, t, label = torch.randn(2, samples), torch.tensor([3, 700]), torch.tensor([0, 3])
+    assert relative(plain(network, x, t, label), network(x, t, label)) < 1e-4
 
 
 @pytest.mark.parametrize("length", [1, 255, 700, 765, 766, 1000])

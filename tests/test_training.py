@@ -51,6 +51,23 @@ def test_killed_and_resumed_is_bit_for_bit_the_undisturbed_run(bank: ClipBank, t
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("asked", "quick", "used"), [("bf16", False, "fp32"), ("bf16", True, "bf16"), ("fp32", True, "fp32")]
+)
+def test_half_precision_is_used_where_the_machine_is_quicker_with_it(
+    bank: ClipBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, quick: bool, used: str
+) -> None:
+    monkeypatch.setattr(training, "fast_bfloat16", lambda device: quick)
+    monkeypatch.setattr(training, "measure_spectra", few_draws)
+    trainer = Trainer(replace(SMALL, precision=asked), bank, tmp_path)
+    asked_for = []
+    monkeypatch.setattr(
+        trainer, "loss", lambda *_: asked_for.append(torch.is_autocast_enabled("cpu")) or torch.zeros(4)
+    )
+    trainer.losses(trainer.denoiser, trainer.batch(0))
+    assert (trainer.precision, asked_for) == (used, [used == "bf16"])
+
+
 def test_a_damaged_checkpoint_is_left_for_the_best_one_or_named(
     bank: ClipBank, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

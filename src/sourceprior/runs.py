@@ -253,7 +253,7 @@ def finish(
             "seconds": settings.seconds, "negatives": negatives, "rate": settings.rate, "seed": settings.seed,
             "optimizer": settings.optimizer, "ema": settings.ema_decay or settings.ema, "levels": list(settings.levels),
             "valid loss": None if math.isnan(trainer.last_valid) else round(trainer.last_valid, 4),
-            "processes": trainer.group.count, "precision": settings.precision,
+            "processes": trainer.group.count, "precision": trainer.precision,
             "parameters": sum(p.numel() for p in denoiser.parameters()), "init": init,
             "init licences": before[1],
             "machine": f"{os.cpu_count()} cores" if trainer.device.type == "cpu" else torch.cuda.get_device_name(),

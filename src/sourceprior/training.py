@@ -23,6 +23,7 @@ from sourceprior.datasets import ClipBank
 from sourceprior.errors import UserError, out_of_memory
 from sourceprior.objectives import LEVEL, draw_sigma, loss_of, measure_spectra, objective_of, real
 from sourceprior.optimizers import average_over, average_with, optimizers
+from sourceprior.priors import fast_bfloat16
 
 __all__ = ["LEVEL", "Settings", "Trainer", "average_over", "draw_sigma", "loss_of", "measure_spectra", "real"]
 
@@ -55,7 +56,7 @@ class Settings:
         optimizer, weight_decay, beta2: see `optimizers`.
         clip: largest norm of the gradient.
         ema: averaging time of the weights as a share of the steps so far; ``ema_decay`` of the usual kind wins over it.
-        precision: "bf16" (autocast) or "fp32".
+        precision: "bf16" (autocast), where the machine is quicker with it, or "fp32".
         sigma_centre, sigma_spread: of the noise levels of a spectral denoiser, see `draw_sigma`.
         memory: GB that decoded clips may take; more data than that goes through memory in turns (`rolling`).
         leave: which checkpoint becomes the prior, "last" or "best".
@@ -257,6 +258,8 @@ class Trainer:
         self.log = log if self.group.rank == 0 else lambda text: None
         first = bank.at(0)
         self.device, self.sample_rate = first.wave.device, first.sample_rate
+        # Processors without bfloat16 arithmetic take fifty times as long for it as for single precision.
+        self.half = settings.precision == "bf16" and fast_bfloat16(self.device.type)
         if self.device.type == "cuda":
             # Every step has the same shapes: worth a search for the fastest convolutions.
             torch.backends.cudnn.benchmark = True
@@ -276,6 +279,11 @@ class Trainer:
         self.best, self.last_valid, self.best_step = math.inf, math.nan, 0
         loss = self.objective.loss
         self.loss = torch.compile(loss, dynamic=False) if settings.compile else loss
+
+    @property
+    def precision(self) -> str:
+        """What products are computed in: "bf16" or "fp32"."""
+        return "bf16" if self.half else "fp32"
 
     @property
     def progress(self) -> float:
@@ -308,7 +316,7 @@ class Trainer:
 
     def losses(self, denoiser: Any, batch: Batch) -> Tensor:
         """Loss of each example (B,), in the precision of the run."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             return self.loss(denoiser, *batch)
 
     def train_step(self) -> Tensor:
@@ -429,7 +437,7 @@ class Trainer:
         losses = []
         for k in range(VALID_EXAMPLES // VALID_BATCH):
             batch = self.objective.draw(self.valid, VALID_BATCH, 900_000_000 + k)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 losses.append(self.objective.loss(self.averaged(), *batch))
         return float(torch.cat(losses).mean())
 
