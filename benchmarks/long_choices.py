@@ -5,16 +5,19 @@
 windows  SI-SDR of pieces of 4 s cut from the stems of 64 s, less that of the same pieces separated alone: windows of
          8 s and 4 s, a quarter or half of them shared
 levels   the same for 48 s whose loudness changes by up to 24 dB, with and without following it
-absence  36 s of which one source is absent in the middle third, the other in the last: how far its stem lies below the
-         mixture (median over seconds at least 2 s away from its end), in how many of these seconds by 30 dB or more,
-         and SI-SDR in the first third, without and with `absence`
+absence  recordings of two sources, in stretches of 5 to 14 s both, the first or the second alone: in how many seconds,
+         at least 2 s away from where it is there, an absent source's stem is 30 dB below the mixture, and SI-SDR in
+         pieces of 4 s where both are there, without and with `absence` (`--first`, `--count`: which of the recordings)
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -22,7 +25,6 @@ import torch
 
 from long import LEVEL, OWN, joined
 from sourceprior import sampling
-from sourceprior.absence import silence_absent
 from sourceprior.datasets import Clip, read_manifest
 from sourceprior.labels import find
 from sourceprior.library import load_priors
@@ -30,6 +32,8 @@ from sourceprior.metrics import si_sdr
 from sourceprior.sampling import PRESETS, Overview, Settings, solve
 
 PIECE = 4 * OWN
+ENOUGH = 15.0
+"""Seconds of valid clips that a class must have to be drawn."""
 
 
 def recording(clips: list[Clip], labels: list[str], seconds: int, seed: int) -> np.ndarray:
@@ -94,31 +98,89 @@ def levels(clips: list[Clip]) -> None:
         against_alone((true * loudness).astype(np.float32), labels, variants, loudness)
 
 
-def absence(clips: list[Clip]) -> None:
-    """Print the part of that name."""
-    generator, third = np.random.default_rng(11), 12 * OWN
-    for seed, labels in enumerate(
-        [["speech", "Bark"], ["speech", "engine"], ["speech", "Flute"], ["Bark", "wind"],
-         ["Acoustic_guitar", "helicopter"], ["speech", "paper"], ["Trumpet", "insects"], ["speech", "clock_tick"]]
-    ):  # fmt: skip
-        true = recording(clips, labels, 36, seed + 50)
-        true[1] *= 10 ** (generator.uniform(-6, 6) / 20)
-        true[1, third : 2 * third], true[0, 2 * third :] = 0, 0
-        mixture = true.sum(0)
-        for name, step in (("without", lambda stems, *_: stems), ("with", silence_absent)):
-            with mock.patch.object(sampling, "silence_absent", step):
-                stems = separated(mixture, labels, PRESETS["default"])
-            down = []
-            for source, begin in ((1, third), (0, 2 * third)):
-                for start in range(begin + 2 * OWN, begin + third - 2 * OWN, OWN):
-                    second = slice(start, start + OWN)
-                    power = np.square(mixture[second]).mean()
-                    if power > 1e-7:
-                        down.append(10 * np.log10(np.square(stems[source, second]).mean() / power))
-            places = [slice(start, start + PIECE) for start in range(0, third - PIECE + 1, PIECE)]
-            both = np.mean([quality(stems[:, p], true[:, p]) for p in places])
-            silent = np.mean(np.array(down) < -30)
-            print(f"{labels}, {name}: {np.median(down):.1f} dB, {silent:.0%} silent, both {both:.2f} dB", flush=True)
+def absence(clips: list[Clip], first: int = 0, count: int = 40) -> None:
+    """Print the part of that name, for recordings number `first` to `first + count - 1`."""
+    known = {label for prior in load_priors(None) for label in prior.labels}
+    seconds: Counter[str] = Counter()
+    for clip in clips:
+        seconds[clip.label] += 0 if clip.speaker else clip.seconds
+    often = [label for label, total in seconds.most_common() if total > ENOUGH and label in known]
+    rows = []
+    for index, (pair, there, lengths, gain) in list(enumerate(patterns(often, first + count)))[first:]:
+        true = recording(clips, pair, int(lengths.sum()), 100 + index)
+        true[1] *= 10 ** (gain / 20)
+        active = np.repeat(np.array(there).T, lengths * OWN, axis=1)
+        true = np.where(active, true, 0).astype(np.float32)
+        both = without_and_with(true.sum(0), pair)
+        together = [p for p in cut_into(PIECE, true.shape[1]) if active[:, p].all()]
+        for source, label in enumerate(pair):
+            alone = [p for p in cut_into(OWN, true.shape[1]) if away(active[source], p)]
+            down = [mean(below(stems[source, p], true[:, p].sum(0)) for p in alone) for stems in both]
+            found = [mean(float(si_sdr(stems[source, p], true[source, p])) for p in together) for stems in both]
+            rows.append(("speech" in pair, *down, *found))
+            print(f"{index}, {label} of {pair}: " + " ".join(f"{figure:.2f}" for figure in rows[-1][1:]), flush=True)
+    table = np.array(rows, dtype=float)
+    for name, chosen in (("speech and a sound", table[:, 0] == 1), ("two sounds", table[:, 0] == 0)):
+        for what, columns in (("absent, seconds 30 dB down", (1, 2)), ("both there, SI-SDR in dB", (3, 4))):
+            some = table[chosen][:, columns]
+            some = some[np.isfinite(some).all(1)]
+            if len(some):
+                without, ruled = some.mean(0)
+                error = (some[:, 1] - some[:, 0]).std() / len(some) ** 0.5
+                print(f"{name}, {what}: {without:.2f}, with the rule {ruled:.2f} (± {error:.2f}), {len(some)} stems")
+
+
+def patterns(labels: list[str], count: int) -> list[tuple[list[str], list[tuple[bool, bool]], np.ndarray, float]]:
+    """For each recording: two labels, which of them are there in each stretch, seconds of each, gain of the second."""
+    generator = np.random.default_rng(2024)
+    stretches = [(True, True), (True, False), (False, True)]
+    made = []
+    for index in range(count):
+        one, other = (str(label) for label in generator.permutation(labels)[:2])
+        there = [stretches[k] for k in generator.permutation(3)]
+        if generator.random() < 0.5:
+            there.append(stretches[generator.integers(3)])
+        pair = [["speech", one], [one, other], [one, "speech"]][index % 3]
+        made.append((pair, there, generator.integers(5, 15, len(there)), float(generator.uniform(-6, 6))))
+    return made
+
+
+def without_and_with(mixture: np.ndarray, labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Stems of the default preset as the solver leaves them, and as `silence_absent` does."""
+    solve_block, solved = sampling._solve_block, []
+
+    def kept(*arguments: Any) -> Any:
+        solved.append(solve_block(*arguments))
+        return solved[-1]
+
+    with (
+        mock.patch.object(sampling, "_solve_block", kept),
+        mock.patch.object(sampling, "silence_absent", lambda stems, *_: stems),
+    ):
+        without = separated(mixture, labels, PRESETS["default"])
+    with mock.patch.object(sampling, "_solve_block", side_effect=solved):
+        return without, separated(mixture, labels, PRESETS["default"])
+
+
+def mean(figures: Iterable[float]) -> float:
+    """Of any number of figures, nan of none."""
+    listed = list(figures)
+    return sum(listed) / len(listed) if listed else np.nan
+
+
+def cut_into(size: int, length: int) -> list[slice]:
+    """Places of `size` samples, one after another."""
+    return [slice(start, start + size) for start in range(0, length - size + 1, size)]
+
+
+def away(active: np.ndarray, place: slice) -> bool:
+    """Whether a source is absent there and for two seconds before and after."""
+    return not active[max(0, place.start - 2 * OWN) : place.stop + 2 * OWN].any()
+
+
+def below(stem: np.ndarray, mixture: np.ndarray) -> bool:
+    """Whether a stem is 30 dB below the mixture, or there is next to nothing at all."""
+    return bool(np.square(stem).mean() < 1e-3 * np.square(mixture).mean() + 1e-10)
 
 
 PARTS = {"windows": windows, "levels": levels, "absence": absence}
@@ -129,10 +191,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--count", type=int, default=40)
     options = parser.parse_args()
     clips = read_manifest(options.data, "valid")
     for part in options.parts:
-        PARTS[part](clips)
+        PARTS[part](clips, *((options.first, options.count) if part == "absence" else ()))
 
 
 if __name__ == "__main__":

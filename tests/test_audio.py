@@ -101,6 +101,27 @@ def test_an_unfinished_header_hides_no_samples(tmp_path, subtype, riff, silent):
     assert "wrong header; 0.31 s of it could be read" in warning
 
 
+def unfinished_long(path: Path, samples: np.ndarray, more: bytes = b"") -> None:
+    """The same of an RF64 file, whose lengths stand in a chunk of their own."""
+    sf.write(path, samples.T, RATE, subtype="PCM_16", format="RF64")
+    content = bytearray(path.read_bytes())
+    place = content.find(b"ds64") + 8
+    content[place : place + 24] = bytes(24)
+    path.write_bytes(content + more)
+
+
+def test_an_unfinished_header_of_a_long_recording_hides_no_samples(tmp_path):
+    samples = noise(2, 5000)
+    unfinished_long(tmp_path / "a.wav", samples)
+    recording = audio.read(tmp_path / "a.wav")
+    np.testing.assert_allclose(recording.samples, samples, atol=2.0**-15)
+    assert recording.format == audio.FileFormat("RF64", "PCM_16")
+    assert "wrong header; 0.31 s of it could be read" in recording.warnings[0]
+    for more in (b"", b"LIST\4\0\0\0INFO"):
+        unfinished_long(tmp_path / "a.wav", samples[:, :0], more)
+        assert audio.read(tmp_path / "a.wav").samples.shape == (2, 0)
+
+
 def test_a_recording_of_nothing_is_empty_whatever_chunks_follow(tmp_path):
     path = tmp_path / "a.wav"
     unfinished(path, noise(1, 0), "PCM_16", 36)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +60,9 @@ def test_separate_writes_everything(mix, chosen, tmp_path):
     total = sum(sf.read(tmp_path / "a b" / f"{name}.wav")[0] for name in ("speech", "dog_bark", "residual"))
     np.testing.assert_array_equal(total, sf.read(mix)[0])
     assert sf.info(tmp_path / "a b" / "speech.wav").subtype == "PCM_24"
+    told = (Path(__file__).parent.parent / "docs" / "report.md").read_text()
+    report = json.loads((tmp_path / "a b" / "report.json").read_text())
+    assert [entry for entry in report if f"`{entry}`" not in told] == []
 
 
 def test_options_reach_the_pipeline(mix, chosen, tmp_path):

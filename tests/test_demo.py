@@ -35,7 +35,11 @@ def test_the_demo_runs_and_prints_si_sdr(tmp_path, prior_folders):
     )
     assert "SI-SDR" in done.stdout
     assert len([line for line in done.stdout.splitlines() if line.strip().endswith("dB")]) == 2
-    assert json.loads((tmp_path / "report.json").read_text())["labels"] == ["dog_bark", "speech"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["labels"] == ["dog_bark", "speech"]
+    assert "spectrograms.png" in report["files"]
+    run("demo", DEMO, "-o", tmp_path, "--preset", "fast", "-q", *priors)
+    assert json.loads((tmp_path / "report.json").read_text())["warnings"] == report["warnings"]
 
 
 def test_elsewhere_the_demo_says_where_it_belongs(tmp_path):

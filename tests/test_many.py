@@ -86,6 +86,17 @@ def test_a_folder_with_a_bad_file(folder, tmp_path, call):
     assert {str(Path(file).parent) for file in made if again[file] == before[file]} == {"below/b c"}
 
 
+def test_recordings_of_kinds_that_cannot_be_read_are_named(tmp_path, call):
+    place = tmp_path / "phone"
+    place.mkdir()
+    sf.write(place / "a.wav", sound(), RATE)
+    (place / "b.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(200))
+    code, printed, errors = call(place, "-o", tmp_path / "out")
+    assert code == 1
+    assert "1 done, 0 done before, 1 failed" in printed
+    assert "b.m4a is not a sound file that can be read (WAV, FLAC" in errors
+
+
 def test_other_settings_another_recording_or_overwrite_do_it_again(folder, tmp_path, call):
     path, out = folder / "a.wav", tmp_path / "out"
     assert "written to" in call(path, "-o", out)[1]

@@ -5,12 +5,12 @@ below them. Whether it is there is asked of the denoisers: they look at the mixt
 noise levels, and energies are compared with that of y around each moment, in dB. L is the energy of d_k. A source that
 is there gains when the noise falls, as more of it can be made out; one that is not there loses, as it can be told that
 nothing of it is there. U is the energy that d_k shares with y - sum_j d_j over the others, with what nobody else
-claims. A source is taken to be absent where
+claims, and S that of the stem, which the solver found. A source is taken to be absent where
 
-    L(fine) + 3 (L(fine) - L(coarse)) + U(fine) < ABSENT
+    L(fine) + 3 (L(fine) - L(coarse)) + U(fine) + 2 S < ABSENT
 
-and its stem is faint there. What its stem held there is handed out to the others bin by bin, so that the stems add up
-as before.
+and its stem is not loud there. What its stem held there is handed out to the others bin by bin, so that the stems add
+up as before.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from sourceprior.stft import istft, stft
 
 FINE, COARSE = 0.5, 1.0
 """Noise levels of the two looks, in units of the level of a typical source."""
-ABSENT, PRESENT = -36.0, -32.0
+ABSENT, PRESENT = -60.0, -52.0
 """dB of the rule above: silent below the one, unchanged above the other; read off valid, see docs/experiments.md."""
 STRETCH = 4.0
 """Seconds that are judged together."""
-FAINT, LOUD = -11.0, -8.0
-"""dB of the mixture: a stem that is louder is kept whatever the denoisers say, as the solver found no other place."""
+FAINT, LOUD = -8.0, -6.0
+"""dB of the mixture: a louder stem is kept whatever the denoisers say, as the solver found no other place."""
 SILENT = 0.01
 """What is left of the stem of an absent source."""
 
@@ -49,14 +49,15 @@ def silence_absent(stems: Tensor, problem: Mixture, level: float, rate: int, see
         seed: of the looks' noise.
     """
     y = problem.y[0]
-    loud = np.clip((decibel(stems, stems, y, rate) - FAINT) / (LOUD - FAINT), 0, 1)
+    stem = decibel(stems, stems, y, rate)
+    loud = np.clip((stem - FAINT) / (LOUD - FAINT), 0, 1)
     if len(stems) == 1 or loud.min() == 1:
         return stems
     z = standard_normal((1, y.shape[-1]), [torch.Generator().manual_seed(seed)], problem.y)
     looks = [problem.denoise((y + part * level * z).expand(1, len(stems), -1), part * level) for part in (FINE, COARSE)]
     fine, coarse = (decibel(look[0], look[0], y, rate) for look in looks)
     unclaimed = y - looks[0][0].sum(0) + looks[0][0]
-    evidence = fine + 3 * (fine - coarse) + decibel(looks[0][0], unclaimed, y, rate)
+    evidence = fine + 3 * (fine - coarse) + decibel(looks[0][0], unclaimed, y, rate) + 2 * stem
     there = np.maximum(loud, np.clip((evidence - ABSENT) / (PRESENT - ABSENT), 0, 1))
     if there.min() == 1:
         return stems

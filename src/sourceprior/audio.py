@@ -120,23 +120,24 @@ class Sequential(sf.SoundFile):
         return False
 
 
-class Endless(io.FileIO):
-    """A WAV file read as if it told of samples without end, which libsndfile takes for all that are there.
+class Corrected(io.FileIO):
+    """A file read as if it had other bytes at a place in its header.
 
     Args:
-        place: byte at which the file gives the length of its samples, wrongly.
+        place: of the first of these bytes.
+        instead: what is read there.
     """
 
-    def __init__(self, path: Path, place: int) -> None:
+    def __init__(self, path: Path, place: int, instead: bytes) -> None:
         super().__init__(path)
-        self.place = place
+        self.place, self.instead = place, instead
 
     def readinto(self, buffer: Any) -> int:
         start = self.tell()
         end = start + super().readinto(buffer)
-        low, high = max(start, self.place), min(end, self.place + 4)
+        low, high = max(start, self.place), min(end, self.place + len(self.instead))
         if low < high:
-            buffer[low - start : high - start] = b"\xff" * (high - low)
+            buffer[low - start : high - start] = self.instead[low - self.place : high - self.place]
         return end - start
 
 
@@ -212,8 +213,8 @@ def _opened(path: Path) -> Iterator[Sequential]:
             raise UserError(f"{path} is a pipe or device, not a file.")
         with contextlib.ExitStack() as opened:
             file = opened.enter_context(Sequential(_native(path)))
-            if not file.frames and file.format in ("WAV", "WAVEX") and (place := _unfinished(path)):
-                file = opened.enter_context(Sequential(opened.enter_context(Endless(path, place))))
+            if not file.frames and file.format in ("WAV", "WAVEX", "RF64") and (length := _unfinished(path)):
+                file = opened.enter_context(Sequential(opened.enter_context(Corrected(path, *length))))
             yield file
     except UserError:
         raise
@@ -224,23 +225,31 @@ def _opened(path: Path) -> Iterator[Sequential]:
         raise UserError(_unreadable(path)) from error
 
 
-def _unfinished(path: Path) -> int | None:
-    """Where a WAV file gives its samples the length 0 though some follow, as a recorder leaves it that was cut off.
+def _unfinished(path: Path) -> tuple[int, bytes] | None:
+    """Where a WAV file gives its samples the length 0 though some follow, and the bytes that make it all that follow.
 
-    None where it does not, or where what follows are chunks up to the end of the file: then it is empty indeed.
+    That is how a recorder leaves it that was cut off. None where a file does not, or where what follows are chunks up
+    to the end of the file: then it is empty indeed.
     """
-    found, place, size = None, 12, path.stat().st_size
+    found, place, size, long = None, 12, path.stat().st_size, None
     with path.open("rb") as file:
         while place + 8 <= size:
             file.seek(place)
-            chunk = file.read(8)
-            name, length = chunk[:4], int.from_bytes(chunk[4:], "little")
+            chunk = file.read(24)
+            name, length = chunk[:4], int.from_bytes(chunk[4:8], "little")
             if found and not all(32 <= letter < 127 for letter in name):
                 return found
+            if name == b"ds64" and not any(chunk[16:24]):
+                # RF64: the length of the samples in 8 bytes, after that of the file.
+                long = place + 16
             if not found and name == b"data":
-                if length:
+                if long is not None:
+                    found, length = (long, (size - place - 8).to_bytes(8, "little")), 0
+                elif length:
                     return None
-                found = place + 4
+                else:
+                    # libsndfile takes the greatest length for whatever is there.
+                    found = place + 4, b"\xff" * 4
             # Chunks begin at even places.
             place += 8 + length + length % 2
     return found if place > size + 1 else None

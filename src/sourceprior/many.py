@@ -48,6 +48,13 @@ ENDINGS = frozenset(
         ".nist",
         ".sd2",
         ".voc",
+        # Not to be read here, which is said of each: nobody should think that it was separated.
+        ".m4a",
+        ".mp4",
+        ".aac",
+        ".wma",
+        ".amr",
+        ".webm",
     ]
 )
 """Endings of the files that are taken for recordings in a folder; a file that is named itself may have any."""

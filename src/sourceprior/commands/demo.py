@@ -44,7 +44,7 @@ def demo(
     mixture = folder / "mixture.wav"
     with progress_bar("Separating", quiet) as callback:
         result = separate(mixture, None, list(truth), preset=preset, prior=prior or None, callback=callback)
-    result.save(out, picture=False)
+    result.save(out)
     shutil.copyfile(mixture, out / "mixture.wav")
 
     table = Table("source", "SI-SDR of the stem", "unprocessed", box=None, header_style="bold")
@@ -54,6 +54,7 @@ def demo(
         before, after = (float(si_sdr(signal, source)) for signal in (result.mixture, result.stems[name]))
         table.add_row(name, f"{after:.1f} dB", f"{before:.1f} dB")
         notes[name] = f"·  SI-SDR {after:.1f} dB"
+    # In place of the one that `save` has drawn, and told of in the report: with the figures in it.
     spectrograms({"mixture": result.mixture, **result.stems}, result.sample_rate, out / "spectrograms.png", notes)
     console = Console()
     console.print(table)
