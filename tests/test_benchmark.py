@@ -328,6 +328,13 @@ def test_tables_3_and_4_and_the_solvers_with_gradients(prior, tmp_path, monkeypa
     assert MARK not in text, "the paper's figures are those of mixtures of 4 s"
 
 
+def test_a_report_of_nothing_is_refused_and_makes_no_folder(prior, tmp_path, monkeypatch, capsys):
+    words = ["--data", DATA, "--prior", prior, "--min-clips", 2, "--seconds", 0.5, "--limit", 1, "--report-only"]
+    call(monkeypatch, "table2", *words, "-o", tmp_path / "none", expect=2)
+    assert "Nothing of table2 was measured in" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_figures_2_and_3(prior, tmp_path, monkeypatch, capsys):
     words = ["--data", DATA, "--prior", prior, "--min-clips", 2, "--steps", 4, "--seconds", 0.5, "-q", "-o", tmp_path]
     call(monkeypatch, "figure2", *words, "--report-only")

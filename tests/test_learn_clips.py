@@ -89,6 +89,18 @@ def test_a_clip_beyond_full_scale_is_scaled_down_and_told_of(tmp_path: Path) -> 
     assert found.notes == ["loud.wav is beyond full scale (peak 4.0) and was scaled down."]
 
 
+def test_a_clip_beyond_what_the_prior_hears_is_told_of_as_that(tmp_path: Path) -> None:
+    time = np.arange(96_000) / 96_000
+    soundfile.write(tmp_path / "bat.wav", 0.3 * np.sin(2 * np.pi * 21_000 * time), 96_000)
+    soundfile.write(tmp_path / "quiet.wav", 1e-3 * np.sin(2 * np.pi * 1_000 * time), 96_000)
+    soundfile.write(tmp_path / "robin.wav", 0.3 * np.sin(2 * np.pi * 5_000 * time), 96_000)
+    found = read_folder(tmp_path, 16_000)
+    assert [name for name, *_ in found.used] == ["robin.wav"]
+    reasons = dict(found.left_out)
+    assert reasons["bat.wav"] == "it lies above 8 kHz, the highest that this prior hears."
+    assert reasons["quiet.wav"].startswith("too quiet")
+
+
 def test_different_sounds_are_no_copies(tmp_path: Path) -> None:
     for path in sorted(DATA.rglob("*.flac")):
         soundfile.write(tmp_path / path.name, soundfile.read(path)[0], RATE)

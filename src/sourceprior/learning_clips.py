@@ -159,7 +159,10 @@ def read_clip(path: Path, sample_rate: int) -> tuple[np.ndarray, int, str]:
         # Cutting off what is beyond full scale would distort it.
         mono = mono / peak
         note = f"{note} {path.name} is beyond full scale (peak {peak:.1f}) and was scaled down.".lstrip()
-    wave = audio.resample(mono - mono.mean(), rate, sample_rate)[0] if rate != sample_rate else (mono - mono.mean())[0]
+    whole = (mono - mono.mean())[0]
+    wave = audio.resample(whole[None], rate, sample_rate)[0] if rate != sample_rate else whole
+    if rate > sample_rate and too_quiet(wave, sample_rate) and not too_quiet(whole, rate):
+        raise UserError(f"it lies above {sample_rate / 2000:g} kHz, the highest that this prior hears.")
     return wave.astype(np.float32), rate, note
 
 
@@ -170,6 +173,11 @@ def blocks_db(wave: np.ndarray, sample_rate: int) -> np.ndarray:
     lengths = np.full(len(filled), size)
     lengths[-1] = len(wave) - size * (len(filled) - 1)
     return 10 * np.log10(np.maximum((filled**2).sum(1) / lengths, 1e-20))
+
+
+def too_quiet(wave: np.ndarray, sample_rate: int) -> bool:
+    """Whether a clip is too quiet to be learned from, all the time."""
+    return bool(len(wave)) and bool(blocks_db(wave, sample_rate).max() < QUIET_DB)
 
 
 def fault(wave: np.ndarray, sample_rate: int) -> str:

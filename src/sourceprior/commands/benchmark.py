@@ -186,6 +186,8 @@ def benchmark(
         note(NO_PESQ)
     limit = limit or lists.PAPER_COUNT
     before = [Records(out / "results", one, measuring) for one in table]
+    if report_only and not lists.measured_so_far(before):
+        raise UserError(f"Nothing of {what} was measured in {out} with these options: leave --report-only out.")
     # The report tells of all that was ever measured, also of a longer run before.
     drawn = draw(max(limit, lists.measured_so_far(before)))
     make_folder(out)
