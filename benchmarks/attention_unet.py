@@ -44,14 +44,16 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--plain", action="store_true", help="time the plain network as well, turn about")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     precisions, modes = options.precision or ["float32", "bfloat16"], options.mode or list(MODES)
-    if len(precisions) * len(modes) == 1:
-        one(options, precisions[0], modes[0])
+    if options.only:
+        one(options, *options.only)
     else:
         for precision in precisions:
             for mode in modes:
-                subprocess.run([sys.executable, *sys.argv, "--precision", precision, "--mode", mode], check=True)
+                child = [sys.executable, *sys.argv, "--only", precision, mode]
+                subprocess.run(child, check=True)
 
 
 def made(options: argparse.Namespace) -> AttentionUNet:
