@@ -9,8 +9,9 @@ import torch
 
 from conftest import LEVEL, RATE
 from sourceprior import separate
-from sourceprior.absence import SILENT, silence_absent
+from sourceprior.absence import LASTING, SILENT, lasting, silence_absent
 from sourceprior.audio import decibel, rms
+from sourceprior.local_level import GRID
 from sourceprior.mixture import Mixture
 
 DEMO = Path(__file__).parent.parent / "examples" / "demo"
@@ -61,6 +62,21 @@ def test_the_same_looks_silence_a_faint_stem_and_keep_a_louder_one():
         stems = torch.stack([(1 - level) * y, level * y])
         found = silence_absent(stems, problem, LEVEL, RATE)
         assert rms(found[1].numpy()) == pytest.approx(kept * rms(stems[1].numpy()), rel=0.15)
+
+
+def test_a_source_is_not_absent_for_a_moment():
+    longest = round(LASTING / GRID)
+    for gap in (1, longest, longest + 1, 40):
+        there = np.ones((1, 100))
+        there[:, 30 : 30 + gap] = 0.2
+        filled = np.ones_like(there) if gap <= longest else there
+        np.testing.assert_array_equal(lasting(there), filled)
+    # What lies beyond the end is not known.
+    there = np.ones((2, 100))
+    there[0, : longest // 2 + 1], there[1, 100 - longest // 2 :] = 0, 0
+    np.testing.assert_array_equal(lasting(there)[0], there[0])
+    assert lasting(there)[1].min() == 1
+    assert lasting(np.zeros((1, 3))).max() == 0
 
 
 def test_nobody_asks_about_a_loud_stem_or_a_single_one():

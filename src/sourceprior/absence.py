@@ -9,8 +9,8 @@ claims, and S that of the stem, which the solver found. A source is taken to be 
 
     L(fine) + 3 (L(fine) - L(coarse)) + U(fine) + 2 S < ABSENT
 
-and its stem is not loud there. What its stem held there is handed out to the others bin by bin, so that the stems add
-up as before.
+for some seconds and its stem is not loud there. What its stem held there is handed out to the others bin by bin, so
+that the stems add up as before.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from sourceprior.stft import istft, stft
 
 FINE, COARSE = 0.5, 1.0
 """Noise levels of the two looks, in units of the level of a typical source."""
-ABSENT, PRESENT = -60.0, -52.0
+ABSENT, PRESENT = -64.0, -56.0
 """dB of the rule above: silent below the one, unchanged above the other; read off valid, see docs/experiments.md."""
 STRETCH = 4.0
 """Seconds that are judged together."""
+LASTING = 4.5
+"""Seconds that a source must be absent for, and more: one that its prior misses for a moment is there around it."""
 FAINT, LOUD = -8.0, -6.0
 """dB of the mixture: a louder stem is kept whatever the denoisers say, as the solver found no other place."""
 SILENT = 0.01
@@ -58,7 +60,7 @@ def silence_absent(stems: Tensor, problem: Mixture, level: float, rate: int, see
     fine, coarse = (decibel(look[0], look[0], y, rate) for look in looks)
     unclaimed = y - looks[0][0].sum(0) + looks[0][0]
     evidence = fine + 3 * (fine - coarse) + decibel(looks[0][0], unclaimed, y, rate) + 2 * stem
-    there = np.maximum(loud, np.clip((evidence - ABSENT) / (PRESENT - ABSENT), 0, 1))
+    there = lasting(np.maximum(loud, np.clip((evidence - ABSENT) / (PRESENT - ABSENT), 0, 1)))
     if there.min() == 1:
         return stems
     gain = torch.stack([between(row, step_samples(rate), 0, y.shape[-1]) for row in SILENT ** (1 - there)])
@@ -67,6 +69,20 @@ def silence_absent(stems: Tensor, problem: Mixture, level: float, rate: int, see
     power = smoothed(stft(parts))
     shares = (power + 1e-20) / (power + 1e-20).sum(0)
     return kept + istft(shares * stft((stems - kept).sum(0)), y.shape[-1])[: len(stems)]
+
+
+def lasting(there: np.ndarray) -> np.ndarray:
+    """Presence `(K, steps)`, 0 to 1, with its gaps of up to LASTING seconds filled; at an end, of half that.
+
+    The morphological closing: the highest value around every step, and of these the lowest around each.
+    """
+    reach = round(LASTING / 2 / GRID)
+
+    def around_each(rows: np.ndarray) -> np.ndarray:
+        padded = np.pad(rows, ((0, 0), (reach, reach)), mode="edge")
+        return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1)
+
+    return np.asarray(around_each(around_each(there).max(-1)).min(-1))
 
 
 def decibel(signals: Tensor, others: Tensor, mixture: Tensor, rate: int) -> np.ndarray:
