@@ -95,11 +95,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="T; three quarters of it are run")
     parser.add_argument("--seed", type=int, default=1, help="of the list of mixtures")
     parser.add_argument("--row", action="append", choices=list(ROWS))
+    parser.add_argument("--speech", default="joined", help="as recorded in docs/experiments.md; or single")
     args = parser.parse_args()
     priors = load_priors(None)
     clips = read_manifest(args.data, "valid")
     usable = mixtures.usable_labels(clips, 2, {label for prior in priors for label in prior.labels})
-    specs = mixtures.draw(args.task, args.count, clips, args.data, labels=usable, seed=args.seed)
+    specs = mixtures.draw(args.task, args.count, clips, args.data, labels=usable, seed=args.seed, speech_as=args.speech)
     found: dict[str, list[float]] = {}
     measure: Callable[[Tensor, Tensor], float] = lambda stems, truth: float(  # noqa: E731
         np.maximum(si_sdr(stems.numpy(), truth.numpy()), FLOOR_DB).mean()

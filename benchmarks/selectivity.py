@@ -85,7 +85,7 @@ def main() -> None:
 def separation(prior: SourcePrior, task: str, clips: list, root: Path, usable: list[str], count: int) -> float:
     """Mean SI-SDR in dB of one run of 12 steps over ``count`` valid mixtures."""
     values = []
-    for spec in mixtures.draw(task, count, clips, root, labels=usable, seed=1):
+    for spec in mixtures.draw(task, count, clips, root, labels=usable, seed=1, speech_as="joined"):
         truth = mixtures.render(spec, root)
         sources = [Source(prior, prior.index(label), label) for label in spec.labels]
         stems, _ = solve(torch.from_numpy(truth.sum(0)), sources, Solving(steps=12, candidates=1), seed=spec.index)

@@ -45,12 +45,13 @@ def main() -> None:
     parser.add_argument("--prior", action="append")
     parser.add_argument("-n", "--count", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--speech", default="joined", help="as recorded in docs/experiments.md; or single")
     args = parser.parse_args()
     priors = load_priors(args.prior)
     clips = read_manifest(args.data, "valid")
     usable = mixtures.usable_labels(clips, 2, {label for prior in priors for label in prior.labels})
     for task in args.task or list(mixtures.TASKS):
-        specs = mixtures.draw(task, args.count, clips, args.data, labels=usable, seed=args.seed)
+        specs = mixtures.draw(task, args.count, clips, args.data, labels=usable, seed=args.seed, speech_as=args.speech)
         truths = [torch.from_numpy(mixtures.render(spec, args.data)) for spec in specs]
         first: np.ndarray | None = None
         for text in args.settings:

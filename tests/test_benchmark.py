@@ -496,8 +496,8 @@ def test_a_report_says_what_it_lacks(prior, tmp_path, monkeypatch, capsys):
         assert "as the package pesq is missing: pip install" in found
         assert "Rows are compared with fixed Wiener filters, as posterior mean, preset default is not" in found
         assert "Difference in SI-SDR to fixed Wiener filters" in found
-        assert "joined utterances fill the mixture" in found
-        assert "random offsets for all" not in found
+        assert "random offsets for all, speech included" in found
+        assert "joined utterances" not in found
     assert "No stems of it are kept for 2 speech, 1 s." in page
 
 

@@ -156,6 +156,17 @@ def test_the_command_prints_the_table_and_keeps_lists_and_outcomes(tmp_path, cap
     assert "| speech_sound | 2 |" in capsys.readouterr().out
     assert call(f"evaluate --data {DATA} --task choir --solver unprocessed -q") == 2
     assert "no task 'choir'" in capsys.readouterr().err
+    joined = f"{words.replace(str(out), str(tmp_path / 'joined'))} --speech"
+    assert call(f"{joined} joined") == 0
+    lengths = {
+        folder: [sum(p.stop - p.start for p in spec.sources[0].pieces) for spec in read_list(folder / "mixtures.jsonl")]
+        for folder in (out, tmp_path / "joined")
+    }
+    # One utterance leaves a part of the 4 s free, a speaker's utterances fill them, as far as there are enough.
+    assert max(lengths[out]) < 63000 < min(lengths[tmp_path / "joined"])
+    capsys.readouterr()
+    assert call(f"{joined} sung") == 2
+    assert "no form of speech 'sung'; choose single or joined" in capsys.readouterr().err
     # A wrong request takes nothing away.
     assert call(f"evaluate --data {DATA} --task speech_sound -n 2 --min-clips 2 --preset fsat -q -o {out}") == 2
     assert "no preset 'fsat'" in capsys.readouterr().err

@@ -31,9 +31,9 @@ LEVELS = (-25.0, -20.0)
 """Range of a source's RMS over the whole mixture's length, dB full scale."""
 LEVEL_OF = ("whole", "active")
 """What a level is the RMS of: the whole mixture's length, silence included (the paper), or a source's active part."""
-SPEECH_AS = ("joined", "single")
-"""How a speaker fills a mixture: with utterances until it is full, or with one utterance, cropped or placed at random
-like a sound (the paper)."""
+SPEECH_AS = ("single", "joined")
+"""How a speaker fills a mixture: with one utterance, cropped or placed at random like a sound (as we read the paper),
+or with utterances joined until it is full."""
 
 _FULL_SCALE = 32768.0
 _BLOCK = 160
@@ -134,12 +134,12 @@ def draw(
     seconds: float = 4.0,
     sample_rate: int = 16000,
     level_of: str = "whole",
-    speech_as: str = "joined",
+    speech_as: str = "single",
 ) -> list[MixtureSpec]:
     """A list of `count` mixtures; mixture i depends on the seed and i only, so that longer lists begin alike.
 
     Every source's RMS is uniform in LEVELS. A sound longer than the mixture is cropped, a shorter one placed at random;
-    a speaker's utterances are joined in random order and cropped, or one of them is treated as a sound is. Sources
+    speech is one utterance, treated alike, or a speaker's utterances joined in random order and cropped. Sources
     overlap for at least half of the shorter one, measured between the first and the last 10 ms within 40 dB of their
     loudest.
 
@@ -188,7 +188,7 @@ class Drawer:
         seconds: float = 4.0,
         sample_rate: int = 16000,
         level_of: str = "whole",
-        speech_as: str = "joined",
+        speech_as: str = "single",
     ) -> None:
         for what, name, known in [
             ("task", task, TASKS),

@@ -59,7 +59,7 @@ class Settings:
     ema: float = 0.1
     seed: int = 0
     sample_rate: int = 16000
-    speech_as: str = "joined"
+    speech_as: str = "single"
     precision: str = "bf16"
 
 

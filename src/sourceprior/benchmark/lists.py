@@ -17,9 +17,9 @@ TASK_OF = {"table3": "two_speech", "table4": "speech_sound"}
 PAPER_COUNT = 400
 """Mixtures per task in the paper."""
 OFFSETS = {
-    "joined": "sounds at random offsets; speech has none, as a speaker's joined utterances fill the mixture from a "
-    "random place in them on (--speech single gives every source a random offset)",
     "single": "one clip per source, at random offsets for all, speech included",
+    "joined": "sounds at random offsets; speech has none, as a speaker's joined utterances fill the mixture from a "
+    "random place in them on (--speech single, the default, gives every source a random offset)",
 }
 """Where sources begin, by how a speaker fills a mixture."""
 

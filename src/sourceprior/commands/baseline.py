@@ -22,8 +22,8 @@ def baseline(
     seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a mixture to train on.")] = 2.0,
     rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
     speech: Annotated[
-        str, typer.Option(help="joined: a speaker's utterances until the mixture is full; single: one of them.")
-    ] = "joined",
+        str, typer.Option(help="single: one utterance; joined: a speaker's utterances until the mixture is full.")
+    ] = "single",
     precision: Annotated[str, typer.Option(help="bf16, where the machine is quicker with it, or fp32.")] = "bf16",
     licence: Annotated[str, typer.Option(help="commercial or any: of the clips trained on.")] = "commercial",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the weights and of the mixtures.")] = 0,

@@ -59,10 +59,10 @@ def benchmark(
     speech: Annotated[
         str,
         typer.Option(
-            help="joined: a speaker's utterances until the mixture is full, as in evaluate; single: one of them, "
-            "cropped or placed at random, as in the paper."
+            help="single: one utterance, cropped or placed at random like a sound, as in the paper; joined: a "
+            "speaker's utterances until the mixture is full."
         ),
-    ] = "joined",
+    ] = "single",
     list_seed: Annotated[int, typer.Option(help="Seed of the mixture lists.")] = 0,
     mixtures: Annotated[Path | None, typer.Option(help="A mixture list to use in place of drawing one.")] = None,
     min_clips: Annotated[

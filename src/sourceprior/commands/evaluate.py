@@ -36,6 +36,13 @@ def evaluate(
     min_clips: Annotated[
         int | None, typer.Option(help="Clips a sound class must have in the split (test: 4, others: 2).")
     ] = None,
+    speech: Annotated[
+        str,
+        typer.Option(
+            help="single: one utterance, cropped or placed at random like a sound; joined: a speaker's utterances "
+            "until the mixture is full."
+        ),
+    ] = "single",
     zero_mean: Annotated[bool, typer.Option(help="SI-SDR of zero-mean signals.")] = False,
     dictionary: Annotated[Path | None, typer.Option(help="File to keep NMF dictionaries in.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for lists, outcomes and table.")] = None,
@@ -84,7 +91,7 @@ def evaluate(
         specs = [
             spec
             for name in task or lists.TASKS
-            for spec in lists.draw(name, count, clips, data, labels=labels, seed=list_seed)
+            for spec in lists.draw(name, count, clips, data, labels=labels, seed=list_seed, speech_as=speech)
         ]
     if baselines_only:
         wanted = sorted({label for spec in specs for label in spec.labels} | {SPEECH})
