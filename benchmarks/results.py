@@ -1,7 +1,8 @@
 """Make docs/results.md from finished benchmark runs: python benchmarks/results.py runs/table2 runs/table4.
 
 Every folder is one that `sourceprior benchmark ... -o FOLDER` has written; all reports in it are taken over as they
-are, with their commands, and their pictures are copied beside the page.
+are, with their commands, and their pictures are copied beside the page. So are the lines that were measured, a few
+hundred bytes a mixture: `cp -r docs/results/table2 runs/` and the command of the report goes on from there.
 """
 
 from __future__ import annotations
@@ -16,27 +17,32 @@ from pathlib import Path
 INTRODUCTION = """# Results
 
 Written by `python benchmarks/results.py {folders}` from what the commands below have measured; no figure is written by
-hand. How the benchmark works, and what its columns mean: [benchmark.md](benchmark.md).
+hand. How the benchmark works, and what its columns mean: [benchmark.md](benchmark.md). What was measured on every
+mixture lies in [{beside}]({beside}), a line each, with the mixture lists; copied to where a command below says, that
+command goes on from there.
 """
 
 
 def collect(folders: Sequence[Path], page: Path, note: str = "") -> None:
-    """Write the page and copy its pictures into a folder beside it that has the page's name.
+    """Write the page and copy its pictures, and the lines behind its figures, into a folder of its name beside it.
 
     `note` is a sentence on how it was measured, below the introduction.
 
     Raises:
         SystemExit: a folder holds no report.
     """
-    parts = [INTRODUCTION.format(folders=" ".join(folder.name for folder in folders))]
+    parts = [INTRODUCTION.format(folders=" ".join(folder.name for folder in folders), beside=page.stem)]
     parts += [note + "\n"] if note else []
     pictures = page.with_suffix("")
     for folder in folders:
         reports = sorted(file for pattern in ("table?.md", "figure?.md") for file in folder.glob(pattern))
         if not reports:
             raise SystemExit(f"{folder} holds no report of `sourceprior benchmark`.")
-        for report in reports:
-            parts.append(_with_pictures(report, pictures))
+        parts += [_with_pictures(report, pictures) for report in reports]
+        for file in [*folder.glob("*.mixtures.jsonl"), *(folder / "results").glob("*.json*")]:
+            copy = pictures / folder.name / file.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n".join(parts), encoding="utf-8")
 

@@ -677,6 +677,19 @@ def test_a_page_is_made_of_finished_runs(tmp_path, monkeypatch, capsys):
     assert "    sourceprior benchmark figure3 --steps 20" in text
     assert "On two cores." in text
     (picture,) = re.findall(r"!\[.*\]\((.*)\)", text)
+    words = ["--task", "two_sounds", "--seconds", 1, "--min-clips", 2, "--no-pesq", "--limit", 2, "-q"]
+    call(monkeypatch, "table2", "--data", DATA, *words, "--method", "unprocessed", "-o", tmp_path / "run")
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    kept = page.with_suffix("") / "run"
+    measured = {file.relative_to(kept) for file in kept.rglob("*") if file.is_file()}
+    assert {file.suffix for file in measured} == {".json", ".jsonl"}
+    assert all((kept / file).read_bytes() == (tmp_path / "run" / file).read_bytes() for file in measured)
+    # What was kept is gone on from: nothing is measured again.
+    lines = {file: (kept / file).stat().st_mtime_ns for file in measured if file.parent.name == "results"}
+    call(monkeypatch, "table2", "--data", DATA, *words, "--method", "unprocessed", "-o", kept)
+    assert "| unprocessed | 2 |" in (kept / "table2.md").read_text()
+    assert lines == {file: (kept / file).stat().st_mtime_ns for file in lines}
+    assert len(lines) == 2
     assert (page.parent / picture).stat().st_size > 1000
     assert str(tmp_path) not in text
     empty = subprocess.run([*command[:2], str(tmp_path), "-o", str(page)], check=False, capture_output=True, text=True)
