@@ -1,6 +1,7 @@
 """`sourceprior learn`, from a folder of clips to a prior that separates; with a tiny network and a tiny bank."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -218,6 +219,19 @@ def test_a_second_source_and_the_commands_on_what_was_learned(world, clips: Path
     prior_command("rename", [str(out), "robin", "erithacus"])
     assert (out / "erithacus.report.txt").is_file()
     assert not (out / "robin.report.txt").exists()
+    # What is told of it is told of the new name.
+    report = json.loads((out / "erithacus.report.json").read_text())
+    assert report["name"] == "erithacus"
+    for text in ((out / "erithacus.report.txt").read_text(), *report["sentences"]):
+        assert "robin" not in re.sub(r"robin\S*\.wav", "", text)
+    assert "erithacus: learned from" in (out / "erithacus.report.txt").read_text()
+    card = (out / "README.md").read_text()
+    assert all(sentence in card for sentence in report["sentences"])
+    # A report that is not as it was written keeps its text.
+    (out / "erithacus.report.json").write_text("[1]")
+    prior_command("rename", [str(out), "erithacus", "robin"])
+    assert (out / "robin.report.json").read_text() == "[1]"
+    prior_command("rename", [str(out), "robin", "erithacus"])
     prior_command("remove", [str(out), "owl"])
     assert not (out / "owl.report.json").exists()
     world(clips, "wren", tmp_path / "other")

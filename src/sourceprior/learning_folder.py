@@ -18,7 +18,7 @@ from sourceprior.errors import UserError, alternatives
 from sourceprior.labels import match
 from sourceprior.learning import NEGATIVES, Progress, Settings, hold_out, learn_class
 from sourceprior.learning_clips import read_folder
-from sourceprior.learning_report import examine, report_of, text_of
+from sourceprior.learning_report import examine, renamed, report_of, text_of
 from sourceprior.library import load_priors
 from sourceprior.priors import CARD, CLIPS, CONFIG, WEIGHTS, SourcePrior, bundled
 
@@ -74,8 +74,7 @@ def learn(
             "gives to", "sentences", "use")  # fmt: skip
     record = {key: report[key] for key in keys} | {"command": shlex.join(["sourceprior", *sys.argv[1:]])}
     items = [replace(i, record=record) if i.name == name else i for i in learned_of(result.prior)]
-    files = {f"{name}{REPORT}.txt": text_of(report), f"{name}{REPORT}.json": json.dumps(report, indent=1) + "\n"}
-    write_folder(with_sources(result.prior, items), out, files)
+    write_folder(with_sources(result.prior, items), out, report_files(report))
     return report
 
 
@@ -158,9 +157,27 @@ def exchange(new: Path, folder: Path, old: Path, going: Collection[str]) -> None
         raise
 
 
+def report_files(report: dict[str, Any]) -> dict[str, str]:
+    """The texts of a report by file name."""
+    stem = f"{report['name']}{REPORT}"
+    return {f"{stem}.txt": text_of(report), f"{stem}.json": json.dumps(report, indent=1) + "\n"}
+
+
 def rewrite(folder: Path, prior: SourcePrior, old: str, new: str | None) -> None:
-    """Write a prior back after a source got another name, or none."""
+    """Write a prior back after a source got another name, or none; its report is of the new name, or goes."""
     name = find_learned(SourcePrior.from_pretrained(folder), old).name
+    files: dict[str, str] = {}
+    if new:
+        try:
+            report = renamed(json.loads((folder / f"{name}{REPORT}.json").read_text(encoding="utf-8")), new)
+            files = report_files(report)
+        except (OSError, ValueError, LookupError, TypeError):
+            # Deleted, or not as we write them: what there is keeps its text and gets the name of the source.
+            pass
+        else:
+            told = {"sentences": report["sentences"]}
+            items = [replace(i, record={**i.record, **told}) if i.name == new else i for i in learned_of(prior)]
+            prior = with_sources(prior, items)
 
     def keep(file: str) -> str | None:
         stem, mark, ending = file.partition(REPORT)
@@ -168,4 +185,4 @@ def rewrite(folder: Path, prior: SourcePrior, old: str, new: str | None) -> None
             return file
         return new + mark + ending if new else None
 
-    write_folder(prior, folder, {}, keep)
+    write_folder(prior, folder, files, keep)

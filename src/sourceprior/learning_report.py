@@ -144,6 +144,12 @@ def report_of(
     return report
 
 
+def renamed(report: dict[str, Any], name: str) -> dict[str, Any]:
+    """A report of the same source under another name. Raises LookupError or TypeError if it is no report."""
+    report = report | {"name": name}
+    return report | {"sentences": sentences(report)}
+
+
 def sentences(report: dict[str, Any]) -> list[str]:
     """What the figures mean, and what to record next."""
     name, held = report["name"], report["denoising"]["held out"]
