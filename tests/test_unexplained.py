@@ -16,6 +16,7 @@ from sourceprior.confidence import confidence
 from sourceprior.labels import find
 from sourceprior.metrics import si_sdr
 from sourceprior.pieces import loudest
+from sourceprior.separation import alike
 
 QUICK = {"steps": 8, "candidates": 1}
 
@@ -67,6 +68,22 @@ def test_a_source_that_is_not_there_is_warned_of(priors, mixture):
     alone, warning = separate(mixture["mixture"], RATE, ["rain"], prior=priors, **QUICK).report["warnings"]
     assert "Only one source is named" in alone
     assert "rain does not sound like its source" in warning
+
+
+def test_sources_that_are_hardly_told_apart_are_warned_of(priors, mixture):
+    told = separate(mixture["mixture"], RATE, ["speech", "Bark"], prior=priors, **QUICK).report["alike"]
+    assert told["speech"]["Bark"] == told["Bark"]["speech"] < 0.3
+    # One prior, asked for twice: nothing says which is which, and the mean over what is likely is half for each.
+    asked = ["speech", "Bark", "Bark", "Bark"]
+    report = separate(mixture["mixture"], RATE, asked, prior=priors, steps=8, candidates=4).report
+    assert min(report["alike"]["Bark_1"][other] for other in ("Bark_2", "Bark_3")) > 0.95
+    assert "Bark_1, Bark_2 and Bark_3 were hardly told apart: their stems are much the same." in report["warnings"]
+    assert separate(mixture["mixture"], RATE, ["speech"], prior=priors, **QUICK).report["alike"] == {"speech": {}}
+
+
+def test_how_alike_stems_are():
+    shared = np.array([[4.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    assert alike(["a", "b", "c"], shared) == {"a": {"b": 1, "c": 0}, "b": {"a": 1, "c": 0}, "c": {"a": 0, "b": 0}}
 
 
 def test_listening_ranks_what_is_there_first(prior_folders, tmp_path, capsys, monkeypatch, mixture):

@@ -40,6 +40,14 @@ def alternatives(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """a, b and c; after `most` of them how many more."""
+    shown = list(names[:most])
+    if len(names) > most:
+        shown.append(f"{len(names) - most} more")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, of the machine or of its accelerator: libraries say so in several ways."""
     words = str(error).casefold()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sourceprior.datasets import SPEECH, ClipBank
+from sourceprior.errors import listed
 from sourceprior.examples import NULL
 from sourceprior.learning import NEGATIVES, Piece, Result, Settings, bank_of
 from sourceprior.learning_clips import Clips
@@ -241,14 +242,6 @@ def told(apart: float) -> str:
     if apart < CONFUSED:
         return "hardly selective"
     return "selective" if apart < GOOD else "very selective"
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """a, b and c; after `most` of them how many more."""
-    shown = list(names[:most])
-    if len(names) > most:
-        shown.append(f"{len(names) - most} more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def text_of(report: dict[str, Any]) -> str:

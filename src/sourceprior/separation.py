@@ -20,7 +20,7 @@ import torch
 
 from sourceprior import audio
 from sourceprior.confidence import DOUBTFUL, confidence
-from sourceprior.errors import UserError
+from sourceprior.errors import UserError, listed
 from sourceprior.fullband import levelled, mid, spread
 from sourceprior.labels import find
 from sourceprior.library import PriorLike, load_priors
@@ -42,6 +42,8 @@ from sourceprior.version import __version__
 
 FAINT = 1e-3
 """A stem with less than this share of the energy is reported: its source may not be in the recording."""
+ALIKE = 0.95
+"""Stems that correlate more are reported: on valid such pairs gained 0.2 dB on the mixture, see docs/experiments.md."""
 UNEXPLAINED_DB = -30.0
 """Noise level of `residual="stem"` in dB of the mixture."""
 LAST_SEED = 2**32 - 1
@@ -235,6 +237,7 @@ class Separating:
         self.length = max(1, round(self.seen.length * self.rate / stream.sample_rate))
         # Energies: of the stems at the priors' rate with what weighs each block's figures, and of what is given out.
         self.solved, self.apart, self.sure = torch.zeros(3, count, dtype=torch.float64)
+        self.shared = torch.zeros(count, count, dtype=torch.float64)
         self.energy, self.left = np.zeros(count), 0.0
 
     def heard(self) -> Iterator[np.ndarray]:
@@ -288,6 +291,7 @@ class Separating:
             )
             energy = stems.double().square().sum(1)
             self.solved += energy
+            self.shared += stems.double() @ stems.double().T
             self.apart += energy * part.spread
             self.sure += energy * sure
             if chosen.noise_db is not None:
@@ -327,6 +331,7 @@ class Separating:
             "spread": {n: round(value, 4) for n, value in zip(names, (self.apart / weight).tolist(), strict=True)},
             # The part of a stem that its own prior restores from noise, 0 to 1, see `confidence`.
             "confidence": {n: round(value, 3) for n, value in zip(names, (self.sure / weight).tolist(), strict=True)},
+            "alike": alike(names, self.shared.numpy()),
             "mixture_db": round(mixture_db, 2),
             "stems": {
                 name: {"level_db": round(level[name], 2), "energy_share": round(share[name], 4)} for name in names
@@ -336,6 +341,20 @@ class Separating:
         file = audio.broken(self.stream, self.seen.length)
         report["warnings"] = [*file, *audio.oddities(self.seen, self.stream.sample_rate), *_doubts(report, share)]
         return report
+
+
+def alike(names: Sequence[str], shared: np.ndarray) -> dict[str, dict[str, float]]:
+    """Correlation of every stem with every other, from their products' sums `(K, K)`; 0 with one that is silent.
+
+    An estimate of what is likely shares out evenly what its priors cannot tell apart: stems that are alike are parts of
+    one signal, and not separated.
+    """
+    size = np.sqrt(shared.diagonal())
+    found = shared / np.maximum(size[:, None] * size, 1e-30)
+    return {
+        one: {other: round(float(found[i, j]), 3) for j, other in enumerate(names) if j != i}
+        for i, one in enumerate(names)
+    }
 
 
 def check_seed(seed: int) -> None:
@@ -374,7 +393,7 @@ def _stream(mixture: Any, sample_rate: int | None) -> tuple[audio.Stream, Callab
 
 
 def _doubts(report: Mapping[str, Any], share: Mapping[str, float]) -> list[str]:
-    """A sentence for every stem that is hardly there, or loud enough but not what its prior knows."""
+    """A sentence for every stem that is hardly there, or not what its prior knows, and for stems that are the same."""
     faint = [
         f"{n} got less than 0.1 % of the energy: it may not be in the recording." for n in share if share[n] < FAINT
     ]
@@ -383,6 +402,12 @@ def _doubts(report: Mapping[str, Any], share: Mapping[str, float]) -> list[str]:
         for name, sure in report["confidence"].items()
         if sure < DOUBTFUL and share[name] >= FAINT
     ]
+    same: list[list[str]] = []
+    for n, others in report["alike"].items():
+        if share[n] >= FAINT and not any(n in group for group in same):
+            group = [n, *(other for other, value in others.items() if value > ALIKE and share[other] >= FAINT)]
+            same += [group] if len(group) > 1 else []
+    mixed = [f"{listed(group)} were hardly told apart: their stems are much the same." for group in same]
     alone = "Only one source is named, so that the whole recording is given to it; add -s anything, or --residual stem."
     one = [alone] if len(share) == 1 and report["settings"]["noise_db"] is None else []
-    return one + faint + strange
+    return one + faint + strange + mixed
