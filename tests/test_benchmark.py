@@ -144,6 +144,20 @@ def test_the_whole_table_with_the_fast_methods(prior, tasnet, tmp_path, monkeypa
     call(monkeypatch, *words, "--method", "fast", "--baseline", tasnet, "-q")
     assert {file: file.stat().st_mtime_ns for file in (out / "results").iterdir()} == before
     assert main_table(out) == table
+    # A network that is not kept is still in the report, by the settings that lie beside its results.
+    (kept,) = (out / "results").glob("conv_tasnet.*.json")
+    call(monkeypatch, *words, "--report-only", "-q")
+    assert "Conv-TasNet" not in main_table(out)
+    call(monkeypatch, *words, "--report-only", "--baseline", kept, "-q")
+    assert main_table(out) == table
+    # It measures nothing more.
+    capsys.readouterr()
+    more = [*words[:5], "--limit", 3, *words[7:]]
+    call(monkeypatch, *more, "--method", "conv_tasnet", "--baseline", kept, "-q", expect=2)
+    assert "has mixtures to measure and" in capsys.readouterr().err
+    for wrong in (out / "table2.mixtures.json", next((out / "results").glob("nmf.*.json"))):
+        call(monkeypatch, *words, "--report-only", "--baseline", wrong, "-q", expect=2)
+        assert "is neither a baseline's folder nor the settings of its results" in capsys.readouterr().err
 
 
 QUICK = ["--task", "speech_sound", "--task", "two_speech", "--seconds", 1, "--min-clips", 2, "--no-pesq", "--no-audio"]

@@ -262,15 +262,20 @@ def learned(name: str, title: str, context: Context) -> Row:
 
 
 def supervised_rows(context: Context) -> list[Row]:
-    """One row for each kind of supervised network, of the models that were trained for single tasks."""
+    """One row for each kind of supervised network, of the models that were trained for single tasks.
+
+    In a model's place the settings beside a row's results (`conv_tasnet.HASH.json`) do for showing what was measured.
+    """
     kinds: dict[str, dict[str, supervised.Model]] = {}
     for folder in context.supervised:
+        if folder.suffix == ".json":
+            continue
         model = supervised.load(folder)
         own = kinds.setdefault(model.kind, {})
         if model.task in own:
             raise UserError(f"Two models of {model.kind} are for the task {model.task}: give one of them.")
         own[model.task] = model
-    rows = []
+    rows = [_remembered(file) for file in context.supervised if file.suffix == ".json"]
     for kind, models in kinds.items():
         any_model = next(iter(models.values()))
         identity = {"method": kind, "models": {task: model.digest for task, model in sorted(models.items())}}
@@ -280,6 +285,21 @@ def supervised_rows(context: Context) -> list[Row]:
         title = f"{any_model.title}, {any_model.parameters / 1e6:.2f} M parameters"
         rows.append(Row(kind, title, SUPERVISED, True, identity, _always(ready), kind, tuple(models)))
     return rows
+
+
+def _remembered(file: Path) -> Row:
+    """The row of a supervised network that was measured before and is not here any more; it measures nothing."""
+    try:
+        row = json.loads(file.read_text(encoding="utf-8"))["row"]
+        title, identity = str(row["title"]), dict(row["identity"])
+        kind, tasks = supervised.KINDS[supervised.KINDS.index(identity["method"])], tuple(identity["models"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"'{file}' is neither a baseline's folder nor the settings of its results.") from error
+
+    def make(_labels: Sequence[str], _progress: Progress | None) -> Ready:
+        raise UserError(f"{title} has mixtures to measure and '{file}' is no network: give --baseline its folder.")
+
+    return Row(kind, title, SUPERVISED, True, identity, make, kind, tasks)
 
 
 def untrained(rows: Sequence[Row]) -> list[str]:

@@ -48,7 +48,11 @@ def benchmark(
         ),
     ] = None,
     baseline: Annotated[
-        list[Path] | None, typer.Option("--baseline", help="Folder of a trained baseline (`sourceprior baseline`).")
+        list[Path] | None,
+        typer.Option(
+            "--baseline",
+            help="Folder of a trained baseline (`sourceprior baseline`); to show results only, the .json beside them.",
+        ),
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Tasks of table2 and figure2; all if not told.")] = None,
     seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a mixture; table3 has 2 s and 4 s.")] = 4.0,
