@@ -235,9 +235,9 @@ class Separating:
         audio.check(self.seen, stream.sample_rate)
         count = len(self.sources)
         self.length = max(1, round(self.seen.length * self.rate / stream.sample_rate))
-        # Energies: of the stems at the priors' rate with what weighs each block's figures, and of what is given out.
-        self.solved, self.apart, self.sure = torch.zeros(3, count, dtype=torch.float64)
+        # Energies: what stems share at the priors' rate, which weighs a block's figures, and those of what is given out.
         self.shared = torch.zeros(count, count, dtype=torch.float64)
+        self.apart, self.sure = torch.zeros(2, count, dtype=torch.float64)
         self.energy, self.left = np.zeros(count), 0.0
 
     def heard(self) -> Iterator[np.ndarray]:
@@ -289,9 +289,9 @@ class Separating:
                 batch=chosen.batch,
                 device=self.device,
             )
-            energy = stems.double().square().sum(1)
-            self.solved += energy
-            self.shared += stems.double() @ stems.double().T
+            shared = stems.double() @ stems.double().T
+            energy = shared.diagonal()
+            self.shared += shared
             self.apart += energy * part.spread
             self.sure += energy * sure
             if chosen.noise_db is not None:
@@ -303,7 +303,7 @@ class Separating:
     def report(self) -> dict[str, Any]:
         """What was done, once all pieces are out."""
         names = [source.name for source in self.sources]
-        weight = self.solved.clamp_min(1e-30)
+        weight = self.shared.diagonal().clamp_min(1e-30)
         samples = self.stream.channels * self.seen.length
         total = float(self.energy.sum()) or 1.0
         mixture_db = audio.decibel(self.seen.rms)
