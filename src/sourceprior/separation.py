@@ -235,7 +235,7 @@ class Separating:
         audio.check(self.seen, stream.sample_rate)
         count = len(self.sources)
         self.length = max(1, round(self.seen.length * self.rate / stream.sample_rate))
-        # Energies: what stems share at the priors' rate, which weighs a block's figures, and those of what is given out.
+        # Energies: what stems share at the priors' rate, which weighs a block's figures, and those of what is given.
         self.shared = torch.zeros(count, count, dtype=torch.float64)
         self.apart, self.sure = torch.zeros(2, count, dtype=torch.float64)
         self.energy, self.left = np.zeros(count), 0.0
