@@ -78,12 +78,8 @@ class _SwiGLU(torch.autograd.Function):
         value, gate = x.chunk(2, dim=-1)
         out = torch.empty_like(x)
         of_value, of_gate = out.chunk(2, dim=-1)
-        share = torch.sigmoid(gate)
-        swish = gate * share
-        torch.mul(slope, swish, out=of_value)
-        # d SiLU(g) / dg = s + g s (1 - s), in place of `share`.
-        share.addcmul_(swish, 1 - share)
-        torch.mul(share.mul_(value), slope, out=of_gate)
+        torch.mul(slope, F.silu(gate), out=of_value)
+        torch.ops.aten.silu_backward.grad_input(slope * value, gate, grad_input=of_gate)
         return out
 
 
