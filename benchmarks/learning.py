@@ -180,7 +180,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     sums: dict[int, dict[str, list[float]]] = {}
-    for learned in (row for row in rows if row["method"] == "learned"):
+    # Several processes write their rows between each other's.
+    classes = list(dict.fromkeys(row["class"] for row in rows))
+    by_class = sorted(rows, key=lambda row: (classes.index(row["class"]), row["clips"]))
+    for learned in (row for row in by_class if row["method"] == "learned"):
         rivals = {
             "anything": next((r for r in rows if same(r, {"class": learned["class"], "method": "anything"})), None),
             "learned": learned,

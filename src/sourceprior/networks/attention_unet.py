@@ -43,8 +43,6 @@ PART = 2**19
 """Numbers in the widest map of the sequences that a processor takes at a time: 2 MB in float32."""
 MEMORY = 3.7e9
 """Bytes that a forward pass may keep for its backward pass unless told otherwise."""
-MATRIX_UNITS = torch.cpu._is_amx_tile_supported()
-"""Whether this processor has AMX; without it, heads as narrow as these are slower in bfloat16 than in float32."""
 
 
 class Keep(IntEnum):
@@ -223,7 +221,8 @@ class SelfAttention(nn.Module):
         # A pair of channels is a complex number that the position turns: queries and keys of all heads in one product.
         pairs = torch.view_as_complex(qk.float().unflatten(-1, (width, 2)))
         turned = torch.view_as_real(pairs * rotation)
-        kind = turned.dtype if x.device.type == "cpu" and not MATRIX_UNITS else qk.dtype
+        # On a processor bfloat16 is slower than float32 for heads as narrow as these.
+        kind = turned.dtype if x.device.type == "cpu" else qk.dtype
         q, k = turned.to(kind).reshape(s, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         if v.requires_grad:
             # What is kept for the backward pass would hold on to the unturned queries and keys as well.
