@@ -39,8 +39,8 @@ GLOBAL_CHANNELS = 16
 """Channels left per folded bin before whole frames attend to each other."""
 FRAME_MULTIPLE = 4
 """Two halvings of the time axis need a multiple of four frames."""
-PART = 2**19
-"""Numbers in the widest map of the sequences that a processor takes at a time: 2 MB in float32."""
+PART = 2**20
+"""Numbers in the widest map of the sequences that a processor takes at a time: 4 MB in float32."""
 MEMORY = 3.7e9
 """Bytes that a forward pass may keep for its backward pass unless told otherwise."""
 
@@ -97,9 +97,19 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, _normalise(x), scale)
 
 
-def _gated_residual(x: Tensor, gate: Tensor, update: Tensor) -> Tensor:
-    """x + gate * update for x and update (B, ..., C) and gate (B, C)."""
-    return torch.addcmul(x, gate.reshape(len(gate), *(1,) * (x.ndim - 2), -1), update)
+def _gated_residual(x: Tensor, gate: Tensor, layer: nn.Linear | nn.Conv2d, inner: Tensor, own: bool = False) -> Tensor:
+    """x + gate * layer(inner) for x and inner (B, ..., C), gate (B, C) and a linear layer or 1x1 convolution.
+
+    Of a single item the product is added to x right away, by weights that the gate is part of; with `own`, x is
+    nobody else's and may be written over.
+    """
+    weight, bias = layer.weight.flatten(1), layer.bias
+    if len(gate) > 1 or x.dtype != inner.dtype or torch.is_autocast_enabled(x.device.type):
+        return torch.addcmul(x, gate.reshape(len(gate), *(1,) * (x.ndim - 2), -1), F.linear(inner, weight, bias))
+    rows, turned = inner.flatten(0, -2), (gate[0, :, None] * weight).t()
+    flat = x.flatten(0, -2)
+    flat = flat.addmm_(rows, turned) if own and not torch.is_grad_enabled() else torch.addmm(flat, rows, turned)
+    return (flat.add_(gate[0] * bias) if bias is not None else flat).view_as(x)
 
 
 def _swiglu(x: Tensor) -> Tensor:
@@ -135,6 +145,9 @@ def _in_parts(
 ) -> Tensor:
     """layer(x, *modulation) for x (B, S, L, C) and modulation (B, C), where the S sequences do not see each other.
 
+    Returned as (B, L, S, C): the next attention is along the other axis, and putting the parts together moves every
+    number anyway.
+
     On a processor: item by item and a part of the sequences at a time, so that the widest map of a part, of `wide`
     channels, stays in its cache. Where only inputs are kept, the backward pass computes the layer again, part by part.
     """
@@ -143,10 +156,12 @@ def _in_parts(
         return _again(layer, x, *modulation) if keep is Keep.INPUT else layer(x, *modulation)
 
     if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return run(x, modulation)
+        return run(x, modulation).transpose(1, 2)
     size = max(1, PART // (x.shape[2] * wide))
     items = zip(x.split(1), *(value.split(1) for value in modulation), strict=True)
-    done = [torch.cat([run(part, tuple(own)) for part in item.split(size, 1)], 1) for item, *own in items]
+    done = [
+        torch.cat([run(part, tuple(own)).transpose(1, 2) for part in item.split(size, 1)], 2) for item, *own in items
+    ]
     return torch.cat(done) if len(done) > 1 else done[0]
 
 
@@ -192,22 +207,29 @@ class Modulation(nn.Sequential):
 
 
 class FeedForward(nn.Module):
-    """Gated feed-forward as 1x1 convolutions, of a modulated map: (B, F, T, C) and twice (B, C) -> (B, F, T, C)."""
+    """Gated feed-forward as 1x1 convolutions, added to its input: (B, F, T, C) and thrice (B, C) -> (B, F, T, C).
+
+    The input may be written over: it is the caller's own map.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(width, 4 * width, 1)
         self.fc2 = nn.Conv2d(2 * width, width, 1)
 
-    def forward(self, x: Tensor, shift: Tensor, scale: Tensor, keep: Keep) -> Tensor:
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, keep: Keep) -> Tensor:
         def hidden(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
             return _swiglu(_pointwise(self.fc1, _modulated(x, shift, scale)))
 
-        return _pointwise(self.fc2, (_again if keep is Keep.ATTENTION else _at_once)(hidden, x, shift, scale))
+        inner = (_again if keep is Keep.ATTENTION else _at_once)(hidden, x, shift, scale)
+        return _gated_residual(x, gate, self.fc2, inner, own=True)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with rotary positions (θ = 1e4, interleaved pairs): (S, L, C) -> (S, L, C)."""
+    """Multi-head self-attention with rotary positions (θ = 1e4, interleaved pairs): (S, L, C) -> (S, L, C).
+
+    `to_out` is the caller's to apply, who knows what is done with it.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -230,7 +252,7 @@ class SelfAttention(nn.Module):
         v = v.reshape(s, length, self.heads, -1).to(kind).transpose(1, 2)
         with torch.autocast(x.device.type, enabled=False):
             out = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out(out.transpose(1, 2).reshape(s, length, width).to(qk.dtype))
+        return out.transpose(1, 2).reshape(s, length, width).to(qk.dtype)
 
     def rotation(self, length: int, device: torch.device) -> Tensor:
         """Unit complex numbers (length, C) for the C pairs of all queries and keys of a position."""
@@ -241,7 +263,10 @@ class SelfAttention(nn.Module):
 
 
 class PathAttention(nn.Module):
-    """Attention along the third axis of (B, S, L, C), every one of the S sequences on its own, then feed-forward."""
+    """Attention along the third axis of (B, S, L, C), every one of the S sequences on its own, then feed-forward.
+
+    Returns (B, L, S, C), as the attention along the other axis takes it.
+    """
 
     def __init__(self, width: int, embedding: int, heads: int) -> None:
         super().__init__()
@@ -258,14 +283,14 @@ class PathAttention(nn.Module):
             x = x.contiguous()
             update = _swiglu(_pointwise(self.sup_conv, _normalise(x)))
             update = self.attn(_modulated(update, shift_a, scale_a).flatten(0, 1), rotation).view_as(x)
-            x = _gated_residual(x, gate_a, update)
-            return _gated_residual(x, gate_m, self.mlp(x, shift_m, scale_m, keep))
+            x = _gated_residual(x, gate_a, self.attn.to_out, update)
+            return self.mlp(x, shift_m, scale_m, gate_m, keep)
 
         return _in_parts(layer, x, self.adaLN_modulation.split(condition), keep, wide=4 * x.shape[-1])
 
 
 class GlobalAttention(nn.Module):
-    """Attention over time between whole frames, on few channels: (B, F, T, C) -> (B, F, T, C)."""
+    """Attention over time between whole frames, on few channels: (B, F, T, C) -> (B, T, F, C)."""
 
     def __init__(self, width: int, embedding: int, heads: int, bins: int) -> None:
         super().__init__()
@@ -282,7 +307,7 @@ class GlobalAttention(nn.Module):
         x = (_at_once if keep is Keep.ALL else _again)(self._attend, x, condition)
 
         def layer(x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
-            return _gated_residual(x, gate, self.mlp(x, shift, scale, keep))
+            return self.mlp(x.contiguous(), shift, scale, gate, keep)
 
         return _in_parts(layer, x, self.adaLN_modulation_mlp.split(condition), keep, wide=4 * x.shape[-1])
 
@@ -293,7 +318,7 @@ class GlobalAttention(nn.Module):
         folded = _normalise(x).view(b, f // SUBBANDS, SUBBANDS, t, c).permute(0, 1, 3, 4, 2).flatten(3)
         small = _swiglu(_pointwise(self.sup_conv, folded))
         frames = _modulated(small.permute(0, 2, 3, 1).flatten(2), shift, scale)
-        frames = self.attn(frames, self.attn.rotation(t, x.device)) * gate[:, None]
+        frames = self.attn.to_out(self.attn(frames, self.attn.rotation(t, x.device))) * gate[:, None]
         frames = _normalise(frames).view(b, t, GLOBAL_CHANNELS, -1).permute(0, 3, 1, 2)
         update = _spatial(self.recov_conv, frames).unflatten(-1, (c, SUBBANDS)).permute(0, 1, 4, 2, 3).reshape(x.shape)
         return x + update
@@ -311,10 +336,9 @@ class Block(nn.Module):
         self.timeatt = PathAttention(width, embedding, heads)
 
     def forward(self, x: Tensor, condition: Tensor, keep: Keep) -> Tensor:
-        if self.has_global:
-            x = self.fullatt(x, condition, keep)
-        x = self.freatt(x.transpose(1, 2), condition, keep)
-        return self.timeatt(x.transpose(1, 2), condition, keep)
+        x = self.fullatt(x, condition, keep) if self.has_global else x.transpose(1, 2)
+        x = self.freatt(x, condition, keep)
+        return self.timeatt(x, condition, keep).transpose(1, 2)
 
 
 class Resample(nn.Module):
@@ -463,7 +487,7 @@ class AttentionUNet(nn.Module):
             condition = condition + self.get_submodule(f"y_embedder_{level}")(label)
             for block in self._stages()[level - 1]:
                 x = block(x, condition, keep[level - 1])
-            return x
+            return x.contiguous()
 
         skip_1 = stage(1, x)
         skip_2 = stage(2, self.down1_2(skip_1))
