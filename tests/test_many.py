@@ -18,6 +18,7 @@ from robustness_cases import sound
 from sourceprior import UserError, audio, many
 from sourceprior.cli import main
 from sourceprior.many import Job, Request, find_jobs, separate_many
+from sourceprior.separation import separate
 from sourceprior.stem_files import StemFiles
 
 QUICK = {"steps": 2, "candidates": 1}
@@ -308,3 +309,69 @@ def test_a_file_that_does_not_fit(tmp_path, prior_folders):
     assert "speech.wav cannot be written: " in done.stderr
     assert done.stderr.count("\n") == 1
     assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_request_that_fails_late_takes_nothing_away(folder, tmp_path, call):
+    out = tmp_path / "out"
+    assert call(folder / "a.wav", "-o", out)[0] == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    code, _, errors = call(folder / "a.wav", "-o", out, "--solver", "dirac", "--residual", "stem")
+    assert code == 2
+    assert "knows no noise level" in errors
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
+def test_a_path_means_the_folder_it_was_typed_in(tmp_path, call, monkeypatch):
+    for i, day in enumerate(("monday", "tuesday")):
+        (tmp_path / day).mkdir()
+        sf.write(tmp_path / day / "001.wav", sound(0.3 + 0.1 * i), RATE)
+    monkeypatch.chdir(tmp_path / "monday")
+    assert call("001.wav", "-o", "../stems")[0] == 0
+    made = contents(tmp_path / "stems")
+    monkeypatch.chdir(tmp_path / "tuesday")
+    code, _, errors = call("001.wav", "-o", "../stems")
+    assert code == 2
+    assert f"holds the stems of {tmp_path / 'monday' / '001.wav'}" in errors
+    assert contents(tmp_path / "stems") == made
+    # Changed, it is the same recording.
+    monkeypatch.chdir(tmp_path / "monday")
+    sf.write(tmp_path / "monday" / "001.wav", sound(0.5), RATE)
+    assert call("001.wav", "-o", "../stems")[0] == 0
+
+
+def test_a_report_and_a_picture_of_ones_own_are_kept(folder, tmp_path, call, prior_folders, monkeypatch, capsys):
+    for name in ("report.json", "spectrograms.png"):
+        own = tmp_path / name.partition(".")[0]
+        own.mkdir()
+        (own / name).write_text("mine")
+        words = [word for word in command(prior_folders, folder / "a.wav", "-o", own)[3:] if word != "--no-picture"]
+        monkeypatch.setattr(sys, "argv", ["sourceprior", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        assert f"holds another {name}" in capsys.readouterr().err
+        assert [file.name for file in own.iterdir()] == [name]
+        assert (own / name).read_text() == "mine"
+
+
+def test_stems_of_an_array_are_not_written_over_unasked(folder, tmp_path, call, priors):
+    sources = separate(sound(), RATE, ["speech", "anything"], prior=priors, **QUICK)
+    sources.save(tmp_path / "out", picture=False)
+    code, _, errors = call(folder / "a.wav", "-o", tmp_path / "out")
+    assert code == 2
+    assert "holds the stems of an array" in errors
+
+
+class Terminated(type(Path())):
+    """A path that ends the process which opens it as a process is ended that should clean up."""
+
+    def open(self, *_args, **_options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+
+def test_a_worker_that_is_terminated_takes_one_recording_with_it(folder, tmp_path, prior_folders):
+    request = Request(("speech", "anything"), tuple(map(str, prior_folders)), QUICK, picture=False)
+    paths = [Terminated(folder / "a.wav"), folder / "a.wav", folder / "a.flac", folder / "below" / "b c.flac"]
+    found = list(separate_many([Job(p, tmp_path / str(i)) for i, p in enumerate(paths)], request, processes=2))
+    assert sorted(outcome.status.replace("skipped", "done") for outcome in found) == ["done", "done", "done", "failed"]

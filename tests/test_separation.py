@@ -272,3 +272,21 @@ def test_an_offset_changes_no_stem_and_is_left_to_the_residual(priors, shape):
     assert moved.residual.mean() == pytest.approx(0.3, abs=0.01)
     assert any("offset (DC) of 0.3" in line for line in moved.report["warnings"])
     assert not any("offset" in line for line in plain.report["warnings"])
+
+
+def test_a_result_is_not_saved_over_its_recording(mixture, priors, tmp_path):
+    sf.write(tmp_path / "speech.wav", mixture["mixture"], RATE)
+    before = (tmp_path / "speech.wav").read_bytes()
+    result = separate(tmp_path / "speech.wav", labels=["speech"], prior=priors, steps=1)
+    with pytest.raises(UserError, match="is the recording itself"):
+        result.save(tmp_path)
+    assert (tmp_path / "speech.wav").read_bytes() == before
+
+
+def test_numbers_of_numpy_are_settings_like_others(mixture, priors, tmp_path):
+    result = separate(
+        mixture["mixture"], RATE, ["speech", "Bark"], prior=priors, seed=np.int64(3), steps=np.int64(2),
+        noise_db=np.float32(-30), options={"temperature": np.float32(0.5)},
+    )  # fmt: skip
+    told = json.loads((result.save(tmp_path, picture=False) / "report.json").read_text())
+    assert (told["seed"], told["settings"]["steps"], told["settings"]["options"]["temperature"]) == (3, 2, 0.5)

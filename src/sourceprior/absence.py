@@ -98,6 +98,6 @@ def _means(signals: Tensor, rate: int) -> np.ndarray:
     """Means `(K, N)` over STRETCH seconds around every GRID seconds, `(K, steps)`; ends of a signal count as zeros."""
     step, reach = step_samples(rate), round(STRETCH / 2 / GRID)
     padded = torch.nn.functional.pad(signals, (0, -signals.shape[-1] % step))
-    sums = padded.unfold(-1, step, step).double().sum(-1).cpu().numpy()
+    sums = padded.cpu().unfold(-1, step, step).double().sum(-1).numpy()
     weight = np.ones(2 * reach + 1) / (step * (2 * reach + 1))
     return np.stack([around(row, weight) for row in sums])

@@ -40,12 +40,13 @@ def confidence(
     denoiser = joint(sources, device)
     denoise = windowed(denoiser, round(segment * sources[0].prior.sample_rate), overlap, batch)
     level = sum(source.prior.level for source in sources) / len(sources)
-    rms = stems.double().square().mean(-1, keepdim=True).sqrt()
-    m = (stems * (level / rms.clamp_min(1e-12))).to(device, torch.float32)[None]
+    # On the CPU: some accelerators have no float64.
+    rms = stems.cpu().double().square().mean(-1, keepdim=True).sqrt()
+    m = (stems.cpu() * (level / rms.clamp_min(1e-12))).to(device, torch.float32)[None]
     total = torch.zeros(len(sources), dtype=torch.float64)
     with torch.no_grad():
         for index, part in enumerate(LEVELS):
             z = standard_normal(m.shape[1:], [torch.Generator().manual_seed(index)], m)
             error = denoise(m + part * level * z, part * level) - m
-            total += (1 - error.square().sum(-1) / m.square().sum(-1).clamp_min(1e-12))[0].double().cpu()
+            total += (1 - error.square().sum(-1) / m.square().sum(-1).clamp_min(1e-12))[0].cpu().double()
     return (total / len(LEVELS)).clamp(0, 1) * (rms[:, 0] > 1e-7)

@@ -12,8 +12,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -303,33 +304,46 @@ def separate_many(
     if processes == 1 or len(jobs) == 1:
         yield from (attempt(job, request, overwrite) for job in jobs)
         return
-    lost: list[Job] = []
-    for outcome in _pooled(jobs, request, min(processes, len(jobs)), overwrite):
-        if isinstance(outcome, Job):
-            lost.append(outcome)
-        else:
-            yield outcome
-    # Nobody knows which of the jobs then running brought the pool down: each gets a process of its own.
-    for job in lost:
-        for outcome in _pooled([job], request, 1, overwrite):
+    waiting = deque(jobs)
+    while waiting:
+        lost: list[Job] = []
+        for outcome in _pooled(waiting, request, min(processes, len(waiting)), overwrite):
             if isinstance(outcome, Job):
-                yield Outcome(job, "failed", "Its process was killed, perhaps for want of memory.")
+                lost.append(outcome)
             else:
                 yield outcome
+        # Nobody knows which of the jobs then running brought the pool down: each gets a process of its own.
+        for job in lost:
+            for outcome in _pooled(deque([job]), request, 1, overwrite):
+                if isinstance(outcome, Job):
+                    yield Outcome(job, "failed", "Its process was killed, perhaps for want of memory.")
+                else:
+                    yield outcome
 
 
-def _pooled(jobs: Sequence[Job], request: Request, processes: int, overwrite: bool) -> Iterator[Outcome | Job]:
-    """Outcomes from a pool of processes, and the jobs that were lost when one of them died."""
+def _pooled(waiting: deque[Job], request: Request, processes: int, overwrite: bool) -> Iterator[Outcome | Job]:
+    """Outcomes from a pool of processes, and the jobs that were lost when one of them died; then the rest waits on."""
     context = multiprocessing.get_context("spawn")
     leash, held = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(processes, context, _start, (leash, processes))
     try:
-        futures = {pool.submit(_attempt, job, request, overwrite): job for job in jobs}
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                yield futures[future]
+        running: dict[Future[Outcome], Job] = {}
+        whole = True
+        while running or (waiting and whole):
+            # No more than are worked on: what waits in a pool is lost with it.
+            while whole and waiting and len(running) < processes:
+                try:
+                    running[pool.submit(_attempt, waiting[0], request, overwrite)] = waiting[0]
+                    waiting.popleft()
+                except BrokenProcessPool:
+                    whole = False
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    whole = False
+                    yield job
     finally:
         # Ends the workers at once, in the middle of their work if need be.
         held.close()
@@ -348,6 +362,9 @@ def _attempt(job: Job, request: Request, overwrite: bool) -> Outcome:
     _idle.clear()
     try:
         return attempt(job, request, overwrite)
+    except SystemExit:
+        # Sent back, it would end the parent and all other jobs with it. Half-written files are away by now.
+        os._exit(1)
     finally:
         _idle.set()
 

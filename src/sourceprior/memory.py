@@ -11,5 +11,5 @@ def give_back() -> None:
 
     Large arrays come and go with every step, and smaller ones between them keep the holes from being returned.
     """
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

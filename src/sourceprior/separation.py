@@ -36,7 +36,7 @@ from sourceprior.sampling import (
     settings_of,
     solve_pieces,
 )
-from sourceprior.stem_files import StemFiles, printable
+from sourceprior.stem_files import StemFiles, printable, whole_path
 from sourceprior.stem_files import make_folder as make_folder
 from sourceprior.version import __version__
 
@@ -80,7 +80,10 @@ class Separation:
         """
         mixture = audio.channels_first(self.mixture)[0]
         stems = np.stack([audio.channels_first(stem)[0] for stem in self.stems.values()])
-        files = StemFiles(folder, list(self.stems), mixture.shape, self.sample_rate, self.format, picture)
+        files = StemFiles(
+            folder, list(self.stems), mixture.shape, self.sample_rate, self.format, picture,
+            recording=self.report.get("mixture"),
+        )  # fmt: skip
         with files:
             for start in range(0, mixture.shape[1], audio.PIECE):
                 place = slice(start, start + audio.PIECE)
@@ -312,7 +315,7 @@ class Separating:
         report: dict[str, Any] = {
             "sourceprior": __version__,
             "torch": torch.__version__,
-            "mixture": printable(self.path),
+            "mixture": printable(whole_path(self.path)),
             "sample_rate": self.stream.sample_rate,
             "channels": self.stream.channels,
             "samples": self.seen.length,

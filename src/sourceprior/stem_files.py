@@ -81,11 +81,9 @@ class StemFiles:
             opening.push(self._unlock)
             earlier = self._look()
             files = sorted({*earlier, *self.files, PICTURE})
-            told = {"mixture": printable(self.recording), "recording": self.digest, "files": files}
+            told = {"mixture": printable(whole_path(self.recording)), "recording": self.digest, "files": files}
             with audio.replacing(self.folder / UNFINISHED) as part:
                 part.write_text(json.dumps(told), encoding="utf-8")
-            # The report is written last: where it lies, everything it tells of is whole.
-            _remove(self.folder / REPORT)
             for file in earlier:
                 _remove(self.folder / f".{file}.part")
             self._put = [
@@ -105,10 +103,11 @@ class StemFiles:
         earlier = earlier_run(self.folder)
         if self.careful:
             instead = "choose another folder with -o, or replace what is there with --overwrite."
-            if earlier.mixture is not None and not self._of_this(earlier):
-                raise UserError(f"{self.folder} holds the stems of {earlier.mixture}: {instead}")
-            for file in self.files:
-                if file not in earlier.files and os.path.lexists(self.folder / file):
+            if earlier.files and not self._of_this(earlier):
+                raise UserError(f"{self.folder} holds the stems of {earlier.mixture or 'an array'}: {instead}")
+            known = (REPORT,) if earlier.files else ()
+            for file in [*self.files, REPORT, *([PICTURE] if self.sketches else [])]:
+                if file not in (*earlier.files, *known) and os.path.lexists(self.folder / file):
                     raise UserError(f"{self.folder} holds another {file}: {instead}")
         return [file for file in earlier.files if file not in self.files]
 
@@ -116,9 +115,10 @@ class StemFiles:
         """Whether a run was on this recording, which may have moved or changed since."""
         if self.digest is not None and earlier.digest == self.digest:
             return True
-        return self.recording is not None and os.path.realpath(str(earlier.mixture)) == os.path.realpath(
-            str(printable(self.recording))
-        )
+        if self.recording is None or earlier.mixture is None or not os.path.isabs(earlier.mixture):
+            # Earlier versions told paths as they were typed, which may mean another file by now.
+            return False
+        return os.path.realpath(earlier.mixture) == os.path.realpath(str(printable(self.recording)))
 
     def _unlock(self, kind: object, error: BaseException | None, trace: object) -> None:
         """After an error: take away what only an unfinished run needs, unless files lie there that it alone tells of.
@@ -126,7 +126,8 @@ class StemFiles:
         Otherwise the folder stays locked until the report is written.
         """
         if kind is not None:
-            if not any((self.folder / file).exists() for file in earlier_run(self.folder).files):
+            whole, files = (self.folder / REPORT).exists(), earlier_run(self.folder).files
+            if whole or not any((self.folder / file).exists() for file in files):
                 _remove(self.folder / UNFINISHED)
             self._lock.close()
 
@@ -144,6 +145,9 @@ class StemFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            # It comes back last: where it lies, everything it tells of is whole. Until now that is the earlier run's.
+            _remove(self.folder / REPORT)
         self._open.__exit__(kind, error, trace)
 
     def report(self, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +164,8 @@ class StemFiles:
             whole = {**told, "warnings": [*told["warnings"], *self._warnings(), *notes], "files": files}
             whole |= {"older": older} if older else {}
             with audio.replacing(self.folder / REPORT) as part:
-                part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                text = json.dumps(whole, indent=2, ensure_ascii=False, default=_as_json)
+                part.write_text(text + "\n", encoding="utf-8")
             _remove(self.folder / UNFINISHED)
         return whole
 
@@ -217,6 +222,16 @@ def _alone(folder: Path) -> Iterator[None]:
     finally:
         _remove(folder / LOCK)
         lock.release()
+
+
+def _as_json(value: Any) -> Any:
+    """Settings as Python's own numbers, or, of functions and the like, as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def whole_path(path: str | os.PathLike[str] | None) -> str | None:
+    """A path that means the same file from every folder."""
+    return None if path is None else os.path.abspath(path)
 
 
 def printable(path: str | os.PathLike[str] | None) -> str | None:

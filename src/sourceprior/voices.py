@@ -74,9 +74,9 @@ def tell_apart(
     mixture = problem(list(rows.values()))
     z = standard_normal((1, mixture.y.shape[-1]), [torch.Generator().manual_seed(seed)], mixture.y)
     looks = (mixture.y[:, None] + LOOK * level * z).expand(1, len(rows), -1)
-    found = mixture.denoise(looks, LOOK * level)[0].double()
-    y = mixture.y[0].double()
-    products, with_mixture, power = (found @ found.T).cpu(), (found @ y).cpu(), float(y @ y)
+    found = mixture.denoise(looks, LOOK * level)[0].cpu().double()
+    y = mixture.y[0].cpu().double()
+    products, with_mixture, power = found @ found.T, found @ y, float(y @ y)
 
     def left(trial: Sequence[Source]) -> float:
         chosen = torch.tensor([place[key(source)] for source in trial])

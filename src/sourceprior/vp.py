@@ -92,7 +92,7 @@ class VPDenoiser(nn.Module):
 
         Levels outside those of the process are fed as its first or last step.
         """
-        scale = torch.rsqrt(1 + sigma.double().square()).to(x.dtype)
+        scale = torch.rsqrt(1 + _wide(sigma).square()).to(x)
         noise = self.network(scale[:, None] * x, self.fed(sigma), label)
         return x - sigma.to(x.dtype)[:, None] * noise
 
@@ -103,21 +103,27 @@ class VPDenoiser(nn.Module):
             betas = self.process.betas.to(position)
             low = position.long()
             high = (low + 1).clamp(max=len(betas) - 1)
-            return torch.lerp(betas[low], betas[high], position - low).float()
+            return torch.lerp(betas[low], betas[high], position - low).float().to(sigma.device)
         # Single precision before rounding down, as released: step 57 of 60 is then fed as 949, not 950.
         timestep = position.float() * (TIMESCALE / len(self.process))
-        return timestep if self.interpolate else timestep.long()
+        return (timestep if self.interpolate else timestep.long()).to(sigma.device)
 
     def position(self, sigma: Tensor) -> Tensor:
         """Step of the process with noise level sigma (B,), interpolated in ln σ or the nearest: (B,) float64."""
-        levels = self.process.levels.to(sigma.device).log()
-        wanted = sigma.double().log().clamp(levels[0], levels[-1])
+        wanted = _wide(sigma).log()
+        levels = self.process.levels.to(wanted.device).log()
+        wanted = wanted.clamp(levels[0], levels[-1])
         high = torch.searchsorted(levels, wanted.contiguous()).clamp(1, max(1, len(levels) - 1))
         if len(levels) == 1:
             return torch.zeros_like(wanted)
         low = high - 1
         position = low + (wanted - levels[low]) / (levels[high] - levels[low])
         return position if self.interpolate else position.round()
+
+
+def _wide(sigma: Tensor) -> Tensor:
+    """In float64, on the CPU where the device has none."""
+    return (sigma.cpu() if sigma.device.type == "mps" else sigma).double()
 
 
 def noise_levels(denoisers: Iterable[nn.Module], steps: int, sigma_min: float, sigma_max: float) -> Tensor:
