@@ -1,8 +1,10 @@
 """`sourceprior learn`, from a folder of clips to a prior that separates; with a tiny network and a tiny bank."""
 
 import json
+import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +214,7 @@ def test_a_second_source_and_the_commands_on_what_was_learned(world, clips: Path
     list_labels(json=True, prior=[str(out)])
     rows = {row["label"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows.keys() == {"anything", "Bark", "rain", "robin", "owl", "speech"}
-    assert "no commercial use, as 9 of 9" in rows["robin"]["use"]
+    assert "no commercial use, as 9 of 19 clips" in rows["robin"]["use"]
     assert rows["owl"]["licence"] == "not stated"
     assert SourcePrior.from_pretrained(out).licence == "CC-BY-4.0 AND CC-BY-NC-3.0 AND LicenseRef-not-stated"
 
@@ -319,3 +321,47 @@ def test_clips_of_the_same_sound_are_no_negatives():
     assert {"Bark", "siren"} <= others("robin")
     assert "Bark" not in others("dog")
     assert "siren" not in others("my siren", same_as=("siren",))
+
+
+def test_what_was_taught_meanwhile_is_kept(world, clips: Path, tmp_path: Path, monkeypatch) -> None:
+    out, learn_class = tmp_path / "out", learning_folder.learn_class
+
+    def meanwhile(*given, **options):
+        monkeypatch.setattr(learning_folder, "learn_class", learn_class)
+        world(clips, "owl", out, licence="own")
+        return learn_class(*given, **options)
+
+    monkeypatch.setattr(learning_folder, "learn_class", meanwhile)
+    world(clips, "robin", out, licence="own")
+    assert SourcePrior.from_pretrained(out).labels[-2:] == ("owl", "robin")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "out"]
+
+
+def test_a_prior_can_be_a_link_to_a_folder(world, clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    # What a killed call left behind is in nobody's way.
+    (tmp_path / "disk" / ".sourceprior.killed").mkdir()
+    world(clips, "robin", tmp_path / "out", licence="own")
+    assert (tmp_path / "out").is_symlink()
+    assert SourcePrior.from_pretrained(tmp_path / "disk").labels[-1] == "robin"
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_learned(world, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="not a folder"):
+        world(tmp_path / "no clips", "robin", tmp_path / "file" / "out")
+
+
+def test_a_clip_whose_name_is_no_utf_8(world, clips: Path, tmp_path: Path) -> None:
+    (clips / "robin0.wav").rename(clips / os.fsdecode(b"r\xe4.wav"))
+    report = world(clips, "robin", tmp_path / "out", licence="own")
+    assert "r\ufffd.wav" in [item["file"] for item in report["clips"]]
+    assert "robin" in SourcePrior.from_pretrained(tmp_path / "out").labels
+
+
+def test_authors_of_clips_and_of_other_sounds_are_named_on_a_free_base(world, clips: Path, tmp_path, priors) -> None:
+    replace(priors[1], licence="CC0-1.0").save_pretrained(tmp_path / "free")
+    world(clips, "robin", tmp_path / "out", licence="CC0-1.0", base=str(tmp_path / "free"))
+    # The bank of other sounds is partly CC-BY.
+    assert SourcePrior.from_pretrained(tmp_path / "out").licence == "CC0-1.0 AND CC-BY-4.0"

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from sourceprior.errors import UserError
-from sourceprior.learning_clips import cut, read_folder, read_licences
+from sourceprior.learning_clips import cut, read_clip, read_folder, read_licences
 
 DATA = Path(__file__).parent / "data" / "sound" / "train"
 RATE = 16000
@@ -125,3 +125,18 @@ def test_pauses_are_cut_away_and_long_clips_into_pieces() -> None:
     assert abs(int(np.abs(pieces[0]).max()) / 2**15 - float(np.abs(bark).max())) < 1e-3
     noise = np.random.default_rng(0).normal(size=12 * RATE).astype(np.float32) / 10
     assert [len(piece) / RATE for piece in cut(noise, RATE)] == [5.0, 5.0, 2.0]
+
+
+def test_of_a_long_clip_that_breaks_off_what_is_there_is_used(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "long.flac", 0.1 * rng.standard_normal(700 * 4000), 4000, subtype="PCM_16")
+    whole = (tmp_path / "long.flac").read_bytes()
+    (tmp_path / "long.flac").write_bytes(whole[: len(whole) // 4])
+    wave, rate, note = read_clip(tmp_path / "long.flac", 4000)
+    assert rate == 4000
+    assert 100 < len(wave) / rate < 200
+    assert "breaks off" in note
+    (tmp_path / "long.flac").write_bytes(whole)
+    wave, rate, note = read_clip(tmp_path / "long.flac", 4000)
+    assert len(wave) == 600 * rate
+    assert note == "Of long.flac the first 10 minutes were used."

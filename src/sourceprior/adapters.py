@@ -129,7 +129,8 @@ def merge(priors: Sequence[SourcePrior]) -> SourcePrior:
     for prior in priors:
         _, other, spectra, names = base_of(prior)
         same = names == labels and other.keys() == weights.keys() and torch.equal(spectra, average)
-        if not (same and all(torch.equal(other[name], weights[name]) for name in weights)):
+        # In the precision of a file: one of them may not have been written yet.
+        if not (same and all(torch.equal(other[name].half(), weights[name].half()) for name in weights)):
             raise UserError(
                 f"'{first.name}' and '{prior.name}' were learned from different priors and cannot be merged: name both "
                 "with --prior when you separate."

@@ -212,7 +212,7 @@ def _opened(path: Path) -> Iterator[Sequential]:
             # A pipe would be waited for, and cannot be read twice.
             raise UserError(f"{path} is a pipe or device, not a file.")
         with contextlib.ExitStack() as opened:
-            file = opened.enter_context(Sequential(_native(path)))
+            file = opened.enter_context(Sequential(native(path)))
             if not file.frames and file.format in ("WAV", "WAVEX", "RF64") and (length := _unfinished(path)):
                 file = opened.enter_context(Sequential(opened.enter_context(Corrected(path, *length))))
             yield file
@@ -288,7 +288,7 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _native(path: Path) -> Path | bytes:
+def native(path: Path) -> Path | bytes:
     """A path as soundfile takes it whatever bytes it has; it would encode a text itself, and strictly."""
     return os.fsencode(path) if os.name == "posix" else path
 
@@ -572,7 +572,7 @@ def writing(
     size = channels * length * (np.dtype(_FLOAT[form.subtype]).itemsize if form.is_float else _BITS[form.subtype] // 8)
     container = "RF64" if form.container in ("WAV", "WAVEX") and size > _WAV_LIMIT else form.container
     with replacing(path) as part:
-        with sf.SoundFile(_native(part), "w", sample_rate, channels, form.subtype, format=container) as file:
+        with sf.SoundFile(native(part), "w", sample_rate, channels, form.subtype, format=container) as file:
 
             def put(samples: np.ndarray) -> np.ndarray:
                 kept = quantise(samples, form.subtype)
@@ -585,7 +585,7 @@ def writing(
 
             yield put
         # A header that no longer fitted onto the disk raises nothing.
-        if sf.info(_native(part)).frames < length:
+        if sf.info(native(part)).frames < length:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if container == "AIFF" and size % 2:
             _without_fill(part, length, size)

@@ -20,6 +20,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from sourceprior.audio import native
 from sourceprior.errors import UserError
 from sourceprior.licences import commercial
 
@@ -169,7 +170,8 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
 def decode(file: Path | BinaryIO, sample_rate: int, name: Path | str) -> np.ndarray:
     """What an audio file holds, as mono int16 samples at ``sample_rate``. Raises BadClip, which says its name."""
     try:
-        audio, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        given = native(file) if isinstance(file, Path) else file
+        audio, rate = soundfile.read(given, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         raise BadClip(name, "broken") from error
     if not np.isfinite(audio).all():

@@ -121,13 +121,20 @@ def hold_out(pieces: Sequence[Piece], share: float, seed: int) -> tuple[list[Pie
     return [p for p in pieces if p.file not in held], [p for p in pieces if p.file in held]
 
 
+def others_of(name: str, split: str, negatives: Path = NEGATIVES, same_as: Sequence[str] = ()) -> list[Clip]:
+    """Clips of a split of a bank that are of other sources: neither `name`, nor what it is an alias of, nor `same_as`.
+
+    Raises UserError where the bank cannot be read.
+    """
+    same = set().union(*map(meant_by, (name, *same_as)))
+    return [clip for clip in read_clips(negatives, split, "any") if folded(clip.label) not in same]
+
+
 def bank_of(
     name: str, pieces: Sequence[Piece], split: str, sample_rate: int, negatives: Path = NEGATIVES,
     same_as: Sequence[str] = (),
 ) -> ClipBank:  # fmt: skip
     """The class's clips and those of one split of a bank of others ("train" or "valid").
-
-    Clips of the label `name`, of the label it is an alias of, and of `same_as` are no others.
 
     Raises UserError where the bank cannot be read, or has another sample rate.
     """
@@ -135,8 +142,7 @@ def bank_of(
     clips = [
         Clip(path, split, name, "", piece.licence, len(piece.wave) / sample_rate) for path, piece in own.items()
     ]  # fmt: skip
-    same = set().union(*map(meant_by, (name, *same_as)))
-    others = [clip for clip in read_clips(negatives, split, "any") if folded(clip.label) not in same]
+    others = others_of(name, split, negatives, same_as)
     read_other = reader(negatives, split)
 
     def read(path: Path, rate: int) -> np.ndarray:

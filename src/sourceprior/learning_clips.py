@@ -20,6 +20,7 @@ from sourceprior.errors import UserError
 from sourceprior.fullband import downmix
 from sourceprior.learning import Piece
 from sourceprior.licences import NOT_STATED
+from sourceprior.stem_files import printable
 
 SHORTEST = 0.1
 """Seconds of sound a clip must have."""
@@ -89,7 +90,7 @@ def read_folder(
     listed = {} if licence else read_licences(root)
     found, kept = Clips(), Copies()
     for i, path in enumerate(files):
-        name = path.relative_to(root).as_posix()
+        name = str(printable(path.relative_to(root).as_posix()))
         try:
             wave, rate, note = read_clip(path, sample_rate)
         except UserError as error:
@@ -136,20 +137,19 @@ def read_clip(path: Path, sample_rate: int) -> tuple[np.ndarray, int, str]:
 
     Raises UserError for a file that cannot be read or holds samples that are not finite.
     """
-    recording = None
-    try:
-        long = soundfile.info(os.fsencode(path) if os.name == "posix" else path).duration > LONGEST
-    except (soundfile.LibsndfileError, OSError, RuntimeError):
-        long = False
-    if long:
-        # Hours of a field recorder would not fit into memory, and would drown the other clips.
-        with soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path) as file:
-            samples = file.read(round(LONGEST * file.samplerate), dtype="float32", always_2d=True).T
-            rate, note = file.samplerate, f"Of {path.name} the first {LONGEST / 60:.0f} minutes were used."
+    stream = audio.stream(path)
+    rate, most, pieces, length = stream.sample_rate, round(LONGEST * stream.sample_rate), [], 0
+    # Hours of a field recorder would not fit into memory, and would drown the other clips.
+    for piece in stream.pieces():
+        pieces.append(piece)
+        length += piece.shape[1]
+        if length > most:
+            break
+    samples = np.concatenate(pieces, axis=1)[:, :most] if pieces else np.zeros((1, 0), np.float32)
+    if length > most:
+        note = f"Of {printable(path.name)} the first {LONGEST / 60:.0f} minutes were used."
     else:
-        recording = audio.read(path)
-        samples, rate = recording.samples, recording.sample_rate
-        note = recording.warnings[0] if recording.warnings else ""
+        note = " ".join(audio.broken(stream, length))
     if not samples.size:
         raise UserError("it holds no samples.")
     if not np.isfinite(samples).all():
@@ -158,7 +158,7 @@ def read_clip(path: Path, sample_rate: int) -> tuple[np.ndarray, int, str]:
     if peak > 1:
         # Cutting off what is beyond full scale would distort it.
         mono = mono / peak
-        note = f"{note} {path.name} is beyond full scale (peak {peak:.1f}) and was scaled down.".lstrip()
+        note = f"{note} {printable(path.name)} is beyond full scale (peak {peak:.1f}) and was scaled down.".lstrip()
     whole = (mono - mono.mean())[0]
     wave = audio.resample(whole[None], rate, sample_rate)[0] if rate != sample_rate else whole
     if rate > sample_rate and too_quiet(wave, sample_rate) and not too_quiet(whole, rate):

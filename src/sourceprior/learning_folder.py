@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sourceprior.adapters import check_name, find_learned, learned_of, with_sources
+from filelock import FileLock
+
+from sourceprior.adapters import check_name, find_learned, learned_of, merge, with_sources
 from sourceprior.errors import UserError, alternatives
 from sourceprior.labels import match
-from sourceprior.learning import NEGATIVES, Progress, Settings, hold_out, learn_class
+from sourceprior.learning import NEGATIVES, Progress, Settings, hold_out, learn_class, others_of
 from sourceprior.learning_clips import read_folder
 from sourceprior.learning_report import examine, renamed, report_of, text_of
 from sourceprior.library import load_priors
 from sourceprior.priors import CARD, CLIPS, CONFIG, WEIGHTS, SourcePrior, bundled
+from sourceprior.stem_files import make_folder
 
+PART = ".sourceprior."
+"""How folders of what is not written yet begin."""
 REPORT = ".report"
 """Reports are named after the source: robin.report.txt, robin.report.json."""
 
@@ -69,13 +76,48 @@ def learn(
     result = learn_class(prior, name, own, held, settings, negatives=negatives, progress=progress)
     # A twentieth is left for the last class under way and for writing.
     figures = examine(result.prior, name, own, held, began + 57 * minutes, negatives)
-    report = report_of(result.prior, name, clips, own, held, result, settings, figures)
-    keys = ("clips", "licences", "seconds", "steps", "best step", "minutes", "began as", "denoising", "takes",
-            "gives to", "sentences", "use")  # fmt: skip
+    others = others_of(name, "train", negatives, settings.same_as)
+    report = report_of(result.prior, name, clips, own, held, result, settings, figures, others)
+    keys = (
+        "clips", "licences", "licences of others", "seconds", "steps", "best step", "minutes", "began as", "denoising",
+        "takes", "gives to", "sentences", "use",
+    )  # fmt: skip
     record = {key: report[key] for key in keys} | {"command": shlex.join(["sourceprior", *sys.argv[1:]])}
     items = [replace(i, record=record) if i.name == name else i for i in learned_of(result.prior)]
-    write_folder(with_sources(result.prior, items), out, report_files(report))
+    with alone(out):
+        write_folder(with_others(with_sources(result.prior, items), name, out), out, report_files(report))
     return report
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Wait until no other call writes to the prior at `out`."""
+    out = out.absolute()
+    lock = FileLock(out.parent / f".{out.name}.lock")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        # A file system without locks, or a parent that is not ours to write in.
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.remove(lock.lock_file)
+        lock.release()
+
+
+def with_others(prior: SourcePrior, name: str, out: Path) -> SourcePrior:
+    """The prior with the source `name` beside what others taught the one at `out` while this one was learned.
+
+    Raises UserError if what is there now is none that this source can be added to.
+    """
+    if not (out / CONFIG).is_file():
+        check_place(out)
+        return prior
+    return merge([SourcePrior.from_pretrained(out), with_sources(prior, [find_learned(prior, name)])])
 
 
 def start(out: Path, base: str | None) -> SourcePrior:
@@ -96,8 +138,9 @@ def start(out: Path, base: str | None) -> SourcePrior:
 
 def check_place(out: Path) -> None:
     """Raise UserError unless a prior can be made at `out`."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not path.name.startswith(PART) for path in out.iterdir())):
         raise UserError(f"'{out}' is there already and is not a prior: choose another folder with -o.")
+    make_folder(out if out.is_dir() else out.absolute().parent)
 
 
 def write_folder(
@@ -111,8 +154,9 @@ def write_folder(
     folder = Path(folder).absolute()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the place, so that the last step is a rename.
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        # On the disk that the place is on, so that the last steps are renames: within it, as it may be a mount or a
+        # link, or beside it.
+        part = Path(tempfile.mkdtemp(prefix=PART, dir=folder if folder.is_dir() else folder.parent))
     except OSError as error:
         raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
     new = part / "new"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sourceprior.datasets import SPEECH, ClipBank
+from sourceprior.datasets import SPEECH, Clip, ClipBank
 from sourceprior.errors import listed
 from sourceprior.examples import NULL
 from sourceprior.learning import NEGATIVES, Piece, Result, Settings, bank_of
@@ -125,9 +125,13 @@ def figure(found: float, ratio: float) -> dict[str, float]:
 
 def report_of(
     prior: SourcePrior, name: str, clips: Clips, own: Sequence[Piece], held: Sequence[Piece], result: Result,
-    settings: Settings, figures: dict[str, Any],
+    settings: Settings, figures: dict[str, Any], others: Sequence[Clip] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Everything that is told of a learned source, as report.json holds it, its sentences included."""
+    """Everything that is told of a learned source, as report.json holds it, its sentences included.
+
+    Args:
+        others: clips of other sources that it was shown.
+    """
     report = {
         "name": name,
         "clips": [{"file": file, "seconds": s, "licence": terms} for file, s, terms in clips.used],
@@ -136,6 +140,7 @@ def report_of(
         "left out": [{"file": file, "reason": reason} for file, reason in clips.left_out],
         "notes": clips.notes, "lowest sample rate": clips.lowest_rate,
         "licences": dict(Counter(terms for _, _, terms in clips.used)),
+        "licences of others": dict(Counter(clip.licence for clip in others)),
         "steps": result.steps, "best step": result.best, "minutes": round(result.seconds / 60, 2),
         "began as": result.began_as, "held-out losses": result.losses, "settings": vars(settings), **figures,
     }  # fmt: skip

@@ -98,6 +98,7 @@ def use_of_label(config: Mapping[str, Any], label: str) -> str:
     licences = Counter(licences_of(config))
     if label in config.get("learned", {}):
         licences.update(licences_of(config, label))
+        licences.update(config["learned"][label].get("licences of others", {}))
     return use_of(licences)
 
 
@@ -120,10 +121,13 @@ def licence_of_weights(licences: Mapping[str, int], before: str = "") -> str:
 
 
 def licence_of_all(config: Mapping[str, Any]) -> str:
-    """SPDX expression of a prior that has learned: of its weights, and of the clips that allow less than any use."""
+    """SPDX expression of a prior that has learned: of its weights, and of the clips that ask for more than CC0 does."""
     found = [config["base_licence"]]
     for label in config["learned"]:
-        found += [spdx(licence) for licence in licences_of(config, label) if kind_of(licence) != "any"]
+        licences = [*licences_of(config, label), *config["learned"][label].get("licences of others", {})]
+        if any(kind_of(licence) == "any" and named(licence) for licence in licences):
+            found.append("CC-BY-4.0")
+        found += [spdx(licence) for licence in licences if kind_of(licence) != "any"]
     return " AND ".join(dict.fromkeys(part for name in found for part in name.split(" AND ")))
 
 

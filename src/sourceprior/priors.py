@@ -86,10 +86,10 @@ class SourcePrior:
             "format": 1, "name": self.name, "sample_rate": self.sample_rate, "level": self.level,
             "licence": self.licence, "labels": list(self.labels),
         }  # fmt: skip
-        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-        (folder / CARD).write_text(self.card)
+        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        (folder / CARD).write_text(self.card, encoding="utf-8")
         if self.clips:
-            (folder / CLIPS).write_text(self.clips)
+            (folder / CLIPS).write_text(self.clips, encoding="utf-8")
         else:
             (folder / CLIPS).unlink(missing_ok=True)
 
@@ -171,7 +171,7 @@ def check_config(config: dict[str, Any]) -> None:
 
 def text_of(file: Path) -> str:
     """A file's text; empty if there is none."""
-    return file.read_text() if file.is_file() else ""
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
 
 def download(name: str) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from sourceprior import audio
 from sourceprior.corpora.build import SHORTEST, trimmed
 from sourceprior.corpora.entries import Entry, Found
 from sourceprior.corpora.fsdkaggle2018 import fsdkaggle2018
@@ -77,7 +78,7 @@ def layout_reader(root: str | Path) -> Callable[[Path, int], np.ndarray]:
 def seconds_of(file: Path) -> float:
     """Length by the header; 0 for a broken file, which is found out when it is read."""
     try:
-        return round(soundfile.info(file).duration, 3)
+        return round(soundfile.info(audio.native(file)).duration, 3)
     except (soundfile.SoundFileError, OSError):
         return 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def is_split(folder: Path) -> bool:
 
 def place_of(name: str) -> float:
     """A number from 0 to 1 that a name decides."""
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
+    return int(hashlib.sha256(os.fsencode(name)).hexdigest()[:8], 16) / 16**8
 
 
 def held_out(clips: Iterable[tuple[str, str]], share: float) -> set[tuple[str, str]]:
