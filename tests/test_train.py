@@ -2,10 +2,14 @@
 
 import csv
 import json
+import os
 import shutil
+import weakref
+from collections import Counter
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +24,7 @@ from sourceprior.datasets import ClipBank, read_manifest
 from sourceprior.errors import UserError
 from sourceprior.examples import ExampleMaker
 from sourceprior.licences import use_of_label
-from sourceprior.objectives import Noise, find_backbone, noise_loss, rows_of
+from sourceprior.objectives import Noise, find_backbone, noise_loss, objective_of, rows_of
 from sourceprior.packs import write_pack
 from sourceprior.priors import SourcePrior
 from sourceprior.rolling import Rolling
@@ -368,3 +372,95 @@ def test_a_shard_that_is_cut_short_is_counted(shards: Path, tmp_path: Path) -> N
     (tmp_path / INDEX).write_text("{}")
     with pytest.raises(UserError, match="cannot be read"):
         Shards(tmp_path)
+
+
+def test_parts_in_turns_go_when_their_turn_is_over() -> None:
+    bank = Corpus(DATA).bank(["Bark", "rain"], 4.0, 2.0).at(0)
+    objective = objective_of(Settings(labels=("anything", "Bark", "rain"), seconds=0.5))
+    objective.draw(bank, 2, 0)
+    held = weakref.ref(bank)
+    del bank
+    assert held() is None
+
+
+def test_every_part_has_its_share_of_each_label_and_the_typical_one_all_of_them() -> None:
+    # Of "rare" there are as many pieces as parts, of "robin" and "owl" far more.
+    labels = ["robin"] * 24 + ["rare"] * 4 + ["owl"] * 12
+    loaded: list[list[int]] = []
+
+    def load(pieces) -> SimpleNamespace:
+        loaded.append(list(pieces))
+        return SimpleNamespace(bad={})
+
+    rolling = Rolling(range(40), [1.0] * 40, labels, load, 30.0, 1.0)
+    assert rolling.parts == 4
+    for epoch in range(5):
+        parts = [rolling.part(4 * epoch + k) for k in range(4)]
+        assert sorted(piece for part in parts for piece in part) == list(range(40))
+        for part in parts:
+            count = Counter(labels[piece] for piece in part)
+            assert 5 <= count["robin"] <= 7
+            assert 2 <= count["owl"] <= 4
+            assert 0 <= count["rare"] <= 2
+    rolling.typical()
+    count = Counter(labels[piece] for piece in loaded[-1])
+    assert count.keys() == set(labels)
+    assert sum(count.values()) <= 11
+
+
+def test_long_speakers_come_in_pieces() -> None:
+    clips = read_manifest(DATA)
+    pieces = corpus.cut(clips, 6.0)
+    assert [clip for piece in pieces for clip in piece] == clips
+    assert all(len(piece) == 1 or sum(clip.seconds for clip in piece) <= 6.0 for piece in pieces)
+    assert len(pieces) < len(clips)
+
+
+def test_a_run_goes_on_as_it_was_begun_or_not_at_all(tmp_path: Path) -> None:
+    options = {"sources": "sounds", "batch": 2, "change": TINY, "steps": 2}
+    run(DATA, tmp_path / "a", **options)
+    before = (tmp_path / "a" / "last.pt").read_bytes()
+    for change, says in ({"seed": 3}, "seed = 0, not 3"), ({"batch": 4}, "batch = 2, not 4"), (
+        {"change": [*TINY, "levels=[-30.0,-20.0]"]}, "levels"
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=says):
+            run(DATA, tmp_path / "a", **options | change | {"steps": 4})
+    assert (tmp_path / "a" / "last.pt").read_bytes() == before
+    run(DATA, tmp_path / "a", **options | {"steps": 4, "accumulate": 2, "memory": 3.0})
+    assert torch.load(tmp_path / "a" / "last.pt", weights_only=True)["step"] == 4
+
+
+def test_what_a_prior_has_learned_is_not_trained_over(tmp_path: Path) -> None:
+    (tmp_path / "a" / "prior").mkdir(parents=True)
+    (tmp_path / "a" / "prior" / "config.json").write_text('{"learned": {"robin": {}}}')
+    with pytest.raises(UserError, match="has learned robin since"):
+        train(str(DATA), tmp_path / "a", device="cpu")
+
+
+def test_options_that_do_not_go_together_are_one_sentence(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="not a folder"):
+        train(str(DATA), tmp_path / "file", device="cpu")
+    with pytest.raises(UserError, match="not a folder"):
+        write_pack(DATA, tmp_path / "file", splits=["train"])
+    shutil.copytree(folder / "rain", tmp_path / "data" / "anything")
+    shutil.copytree(folder / "Bark", tmp_path / "data" / "Bark")
+    with pytest.raises(UserError, match="a class called 'anything'"):
+        run(tmp_path / "data", tmp_path / "b", batch=2, change=TINY, steps=1)
+    (tmp_path / "data" / "anything").rename(tmp_path / "data" / "rain")
+    (tmp_path / "data" / "Bark" / "broken.wav").unlink()
+    with pytest.raises(UserError, match="no speech whose voices"):
+        run(tmp_path / "data", tmp_path / "c", batch=2, change=TINY, steps=1, voice_groups=2)
+    # Longer examples than the signal that levels are told of.
+    prior = run(DATA, tmp_path / "d", batch=2, change=[*TINY, "seconds=5"], steps=1)
+    assert prior.labels[0] == "anything"
+    with pytest.raises(UserError, match="has another network than attention_unet"):
+        run(DATA, tmp_path / "e", recipe="paper", batch=2, change=NARROW, steps=1, init=tmp_path / "d" / "prior")
+
+
+def test_clips_whose_names_are_no_utf_8_are_trained_on(tmp_path: Path, folder: Path) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    first = next((tmp_path / "data" / "rain").glob("rain_*"))
+    first.rename(first.with_name(os.fsdecode(b"r\xe4") + first.suffix))
+    prior = run(tmp_path / "data", tmp_path / "a", batch=2, change=TINY, steps=1)
+    assert "r\ufffd" in prior.clips

@@ -11,6 +11,8 @@ folder     robin/*.wav, pump/*.wav: the folder's name is the label, "speech" is 
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,6 +33,8 @@ from sourceprior.packs import is_own, is_pack, read_clips, reader
 from sourceprior.rolling import Rolling
 from sourceprior.shards import Shards, Tally, counted, is_shards
 
+PIECES = 60
+"""Pieces that fit into memory, at least: 20 of them are a part of data that comes in turns."""
 FEWEST = 4
 """Clips of a class from which one is left for validation."""
 
@@ -92,9 +96,22 @@ def _label(name: str) -> str:
 
 def _share(files: Sequence[Path], base: Path, split: str) -> list[Path]:
     """The files of one class that are for a split: a tenth for validation, whichever machine asks."""
-    order = sorted(files, key=lambda file: hashlib.sha256(file.relative_to(base).as_posix().encode()).digest())
+    order = sorted(files, key=lambda file: hashlib.sha256(os.fsencode(file.relative_to(base).as_posix())).digest())
     held = max(1, round(len(files) / 10)) if len(files) >= FEWEST else 0
     return {"train": order[held:], "valid": order[:held]}.get(split, [])
+
+
+def cut(clips: Sequence[Clip], seconds: float) -> list[list[Clip]]:
+    """Clips in order as pieces of no more than so many seconds; a longer clip is one by itself."""
+    pieces: list[list[Clip]] = []
+    taken = math.inf
+    for clip in clips:
+        if taken + clip.seconds > seconds:
+            pieces.append([])
+            taken = 0.0
+        pieces[-1].append(clip)
+        taken += clip.seconds
+    return pieces
 
 
 class Corpus:
@@ -186,12 +203,16 @@ class Corpus:
             entries = self.shards.split("train")["shards"]
             pieces: list[Any] = [entry["name"] for entry in entries]
             seconds = [entry["seconds"] for entry in entries]
+            kinds = None
             load = partial(self._shards, "train", labels)
         else:
             speakers: dict[tuple[str, str], list[Clip]] = {}
             for clip in self.clips("train"):
                 speakers.setdefault((clip.label, clip.speaker or str(clip.path)), []).append(clip)
-            pieces = list(speakers.values())
+            # A long speaker in pieces, so that there is a piece of every label for every part.
+            most = limit / PIECES
+            pieces = [piece for clips in speakers.values() for piece in cut(clips, most)]
+            kinds = [piece[0].label for piece in pieces]
             seconds = [sum(clip.seconds for clip in piece) for piece in pieces]
             load = partial(self._speakers, labels)
         if self.shards and total <= limit:
@@ -199,7 +220,7 @@ class Corpus:
         # A pack is decoded as a whole.
         if total <= limit or is_pack(self.root):
             return self._listed(self.clips("train"), labels, "train")
-        return Rolling(pieces, seconds, load, limit, batch_seconds, seed)
+        return Rolling(pieces, seconds, kinds, load, limit, batch_seconds, seed)
 
     def valid(self, labels: Sequence[str], memory: float) -> ClipBank | None:
         """Clips of the valid split, no more than a third of the memory; None if there are none.

@@ -70,7 +70,8 @@ class ExampleMaker:
         if negatives not in NEGATIVES:
             raise ValueError(f"negatives is one of {', '.join(NEGATIVES)}, not '{negatives}'")
         self.bank, self.negatives, self.levels, self.augment = bank, negatives, levels, augment
-        self.samples, self.context = round(seconds * bank.sample_rate), round(context * bank.sample_rate)
+        self.samples = round(seconds * bank.sample_rate)
+        self.context = max(self.samples, round(context * bank.sample_rate))
         self.null_share, self.any_voice_share, self.voice_group_share = null_share, any_voice_share, voice_group_share
         self.speech_among_others, self.voice_among_others = speech_among_others, voice_among_others
         rows = {label: i for i, label in enumerate(labels)}

@@ -11,8 +11,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -128,8 +129,9 @@ class Spectral:
         s = self.settings
         if bank not in self.makers:
             self.makers[bank] = ExampleMaker(
-                bank, s.labels, s.negatives, s.seconds, levels=s.levels, null_share=s.null_share, augment=s.augment
-            )
+                _unheld(bank), s.labels, s.negatives, s.seconds, levels=s.levels, null_share=s.null_share,
+                augment=s.augment,
+            )  # fmt: skip
         return self.makers[bank]
 
     def draw(self, bank: ClipBank, count: int, seed: int) -> tuple[Tensor, ...]:
@@ -179,7 +181,7 @@ class Noise:
         """What knows which clips belong to which row."""
         s = self.settings
         if bank not in self.makers:
-            self.makers[bank] = ExampleMaker(bank, s.labels, "none", s.seconds, augment=False)
+            self.makers[bank] = ExampleMaker(_unheld(bank), s.labels, "none", s.seconds, augment=False)
         return self.makers[bank]
 
     def draw(self, bank: ClipBank, count: int, seed: int) -> tuple[Tensor, ...]:
@@ -203,6 +205,11 @@ class Noise:
             "denoiser": {"class": "vp.VPDenoiser", "process": PROCESS},
             "network": {"class": _class(denoiser.network), "options": denoiser.network.config},  # type: ignore[dict-item]
         }
+
+
+def _unheld(bank: ClipBank) -> ClipBank:
+    """The bank, without being what keeps it in memory: of data in turns it is to go when its turn is over."""
+    return cast(ClipBank, weakref.proxy(bank))
 
 
 def _class(network: nn.Module) -> str:

@@ -18,6 +18,7 @@ import soundfile
 
 from sourceprior.datasets import SPEECH, BadClip, Clip, licence_filter, read_clip, read_manifest
 from sourceprior.errors import UserError
+from sourceprior.stem_files import make_folder
 
 INDEX = "pack.json"
 FIELDS = tuple(field.name for field in fields(Clip) if field.name not in ("path", "split"))
@@ -54,8 +55,7 @@ def write_pack(
     if not 6 <= kbps <= 256:
         raise UserError(f"--kbps is between 6 and 256, not {kbps:g}.")
     clips = {split: clips_of(root, split, licence) for split in splits}
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     # A pack has its index last: one that was interrupted is none.
     (folder / INDEX).unlink(missing_ok=True)
     total, done = sum(map(len, clips.values())), 0

@@ -1,14 +1,16 @@
 """Data larger than memory: a part of it at a time, the next one read in the background while a network trains.
 
-Every pass over the data shuffles its pieces (speakers, clips, or shards of many clips) and cuts them into parts of
-equal length. Which part a batch is drawn from depends on the number of the batch alone, so a run that was killed goes
-on with the same clips, and so do several processes. A part stays for as many batches as it takes to hear it once.
+Every pass over the data shuffles its pieces (speakers, clips, or shards of many clips), each label's evenly over the
+pass, and cuts them into parts of equal length. Which part a batch is drawn from depends on the number of the batch
+alone, so a run that was killed goes on with the same clips, and so do several processes. A part stays for as many
+batches as it takes to hear it once.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -30,6 +32,7 @@ class Rolling:
     Args:
         pieces: what is shuffled and read; anything that ``load`` understands.
         seconds: length of each piece.
+        labels: label of each piece; None for pieces of many.
         load: pieces -> bank.
         limit: seconds of audio that fit into memory.
         batch_seconds: seconds of audio that a batch takes.
@@ -40,12 +43,14 @@ class Rolling:
         self,
         pieces: Sequence[Any],
         seconds: Sequence[float],
+        labels: Sequence[str] | None,
         load: Callable[[Sequence[Any]], ClipBank],
         limit: float,
         batch_seconds: float,
         seed: int = 0,
     ) -> None:
         self.pieces, self.seconds, self.load, self.seed = pieces, np.asarray(seconds, float), load, seed
+        self.labels = None if labels is None else np.asarray(labels)
         total = float(self.seconds.sum())
         self.parts = max(1, min(len(pieces), math.ceil(PARTS_IN_MEMORY * total / limit)))
         self.steps = max(1, round(total / self.parts / batch_seconds))
@@ -78,12 +83,44 @@ class Rolling:
     def part(self, turn: int) -> list[Any]:
         """The pieces of a turn."""
         epoch, index = divmod(turn, self.parts)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pieces))
+        order = self.order(np.random.default_rng([self.seed, epoch]))
         # The middle of a piece decides, so that parts differ by no more than a piece.
         ends = np.cumsum(self.seconds[order])
         where = (ends - self.seconds[order] / 2) * (self.parts / ends[-1])
         chosen = order[np.minimum(where.astype(int), self.parts - 1) == index]
         return [self.pieces[i] for i in sorted(chosen.tolist())]
+
+    def order(self, g: np.random.Generator) -> np.ndarray:
+        """The pieces in the order of a pass: shuffled, and each label's at equal distances from one another."""
+        order = g.permutation(len(self.pieces))
+        if self.labels is None:
+            return order
+        place = np.empty(len(order))
+        for label in np.unique(self.labels):
+            own = order[self.labels[order] == label]
+            ends = np.cumsum(self.seconds[own])
+            place[own] = ((ends - self.seconds[own] / 2) / max(ends[-1], 1e-9) + g.random()) % 1
+        return order[np.argsort(place[order], kind="stable")]
+
+    def typical(self) -> ClipBank:
+        """Clips of every label, some of each and no more than a part: what no part by itself need have."""
+        if self.labels is None:
+            return self.at(0)
+        order, limit = self.order(np.random.default_rng(self.seed)), float(self.seconds.sum()) / self.parts
+        # The first piece of each label, then the second, as long as there is room.
+        seen, turn = Counter[str](), {}
+        for i in order.tolist():
+            turn[i] = seen[self.labels[i]]
+            seen[self.labels[i]] += 1
+        chosen, taken = [], 0.0
+        for i in sorted(turn, key=lambda i: turn[i]):
+            if turn[i] and taken + self.seconds[i] > limit:
+                break
+            chosen.append(i)
+            taken += self.seconds[i]
+        bank = self.load([self.pieces[i] for i in sorted(chosen)])
+        self.prepare(bank)
+        return bank
 
     def _read(self, turn: int) -> ClipBank:
         bank = self.load(self.part(turn))

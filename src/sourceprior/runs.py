@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 import platform
@@ -22,8 +23,9 @@ from sourceprior.errors import UserError
 from sourceprior.examples import NULL
 from sourceprior.licences import licence_of_weights, licences_of
 from sourceprior.objectives import predicts_noise
-from sourceprior.priors import BUNDLED, SourcePrior, build
+from sourceprior.priors import BUNDLED, CONFIG, SourcePrior, build
 from sourceprior.shards import Tally, is_address
+from sourceprior.stem_files import printable
 from sourceprior.training import LEVEL, Settings, Trainer
 from sourceprior.version import __version__
 
@@ -33,8 +35,10 @@ def labels_of(sources: str, known: Sequence[str], groups: Sequence[str] = ()) ->
 
     ``groups`` are labels of voices that sound alike, beside the kinds of voice among ``known``.
 
-    Raises UserError if the clips have none of them.
+    Raises UserError if the clips have none of them, or one of their classes has the name of the null label.
     """
+    if NULL in known:
+        raise UserError(f"The data has a class called '{NULL}', which is a prior's word for every sound: rename it.")
     voices = [label for label in known if label in VOICES]
     speech = [SPEECH, *voices, *groups] if voices or SPEECH in known else []
     sounds = [label for label in known if label not in SPOKEN]
@@ -52,6 +56,8 @@ def start_from(folder: Path, labels: Sequence[str], grow: bool = False) -> Any:
     Raises UserError when the prior does not know one of them, or has been taught classes by `learn`.
     """
     prior = SourcePrior.from_pretrained(folder)
+    if prior.config["network"]["class"].startswith("adapted."):
+        raise UserError(f"The prior '{prior.name}' has learned classes: start from the one it was made of.")
     rows = [row_of(prior, label, grow) for label in labels]
     missing = [label for label, row in zip(labels, rows, strict=True) if row is None]
     if missing:
@@ -79,6 +85,14 @@ def known_as(label: str, labels: Sequence[str]) -> str:
 def is_voice(label: str) -> bool:
     """Whether a label is a part of "speech"."""
     return label in VOICES or label.startswith(VOICE_GROUP)
+
+
+def has_learned(folder: Path) -> list[str]:
+    """Sources that `learn` has taught the prior of a folder; none where there is no prior, or none that can be read."""
+    try:
+        return list(json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("learned", {}))
+    except (OSError, ValueError, AttributeError):
+        return []
 
 
 def inherited(folder: Path) -> tuple[str, dict[str, int]]:
@@ -118,8 +132,6 @@ def pick(prior: SourcePrior, labels: Sequence[str], grow: bool = False) -> Any:
         options["classes"] = len(rows) - (null is not None)
     config = {**prior.config, "labels": list(labels), "level": prior.level}
     config["network"] = {**prior.config["network"], "options": options}
-    if prior.config["network"]["class"].startswith("adapted."):
-        raise UserError(f"The prior '{prior.name}' has learned classes: start from the one it was made of.")
     denoiser = build(config)
     denoiser.load_state_dict(state)
     return denoiser.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -221,8 +233,8 @@ def clip_table(
 def _name(path: Path, data: str | Path) -> str:
     for root in (Path(data), BUNDLED):
         if path.is_relative_to(root):
-            return path.relative_to(root).as_posix()
-    return path.as_posix()
+            return str(printable(path.relative_to(root).as_posix()))
+    return str(printable(path.as_posix()))
 
 
 def finish(
@@ -287,7 +299,7 @@ def write_bad_clips(folder: Path, bad: Mapping[str, str], log: Callable[[str], N
         return
     path, reason = next(iter(sorted(bad.items())))
     log(f"{len(bad)} clips were left out, such as {path} ({reason}); {file} lists them")
-    with file.open("w", newline="") as rows:
+    with file.open("w", newline="", encoding="utf-8", errors="replace") as rows:
         writer = csv.writer(rows)
         writer.writerow(["path", "reason"])
         writer.writerows(sorted(bad.items()))

@@ -26,6 +26,7 @@ import soundfile
 from sourceprior.datasets import BadClip, Clip, ClipBank, decode, licence_filter
 from sourceprior.errors import UserError
 from sourceprior.packs import is_pack
+from sourceprior.stem_files import make_folder
 
 INDEX, LIST = "shards.json", "clips.csv"
 TRIES = 3
@@ -66,8 +67,7 @@ def write_shards(
     if not megabytes > 0:
         raise UserError(f"--megabytes is more than 0, not {megabytes:g}.")
     chosen = {split: clips_of(root, split, licence) for split in splits}
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     # Shards have their index last: an interrupted set is none.
     (folder / INDEX).unlink(missing_ok=True)
     index: dict[str, Any] = {"format": 1, "licence": licence, "own": is_plain(root), "splits": {}}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sourceprior.datasets import SPOKEN, ClipBank
+from sourceprior.errors import UserError
 
 FRAME, HOP = 0.064, 0.02
 """Seconds of a frame, wide enough for three periods of the lowest voice, and between frames."""
@@ -74,10 +75,13 @@ class Timbre:
 
     @classmethod
     def fit(cls, bank: ClipBank, groups: int, seed: int = 0) -> Timbre:
-        """Groups of the speakers of a bank, at most as many as there are speakers."""
+        """Groups of the speakers of a bank, at most as many as there are speakers. Raises UserError if it has none."""
         from sklearn.cluster import KMeans
 
-        found = np.stack([describe_voice(bank.clip(i), bank.sample_rate) for i in spoken(bank)])
+        voices = spoken(bank)
+        if not voices:
+            raise UserError("The data has no speech whose voices could be told apart: leave out --voice-groups.")
+        found = np.stack([describe_voice(bank.clip(i), bank.sample_rate) for i in voices])
         weight = np.array([PITCH_WEIGHT, *[1.0] * BANDS])
         scale = (found.std(0) + 1e-6) / weight
         means = KMeans(min(groups, len(found)), n_init=20, random_state=seed).fit(found / scale).cluster_centers_

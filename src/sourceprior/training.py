@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,9 +24,14 @@ from sourceprior.errors import UserError, out_of_memory
 from sourceprior.objectives import LEVEL, draw_sigma, loss_of, measure_spectra, objective_of, real
 from sourceprior.optimizers import average_over, average_with, optimizers
 from sourceprior.priors import fast_bfloat16
+from sourceprior.rolling import Rolling
 
 __all__ = ["LEVEL", "Settings", "Trainer", "average_over", "draw_sigma", "loss_of", "measure_spectra", "real"]
 
+CHANGEABLE = (
+    "labels", "steps", "minutes", "accumulate", "precision", "compile", "leave", "check_minutes", "check_clips",
+)  # fmt: skip
+"""Settings that a run may go on with other values of; the others decide its data, and its card tells of one value."""
 AGREE = 8
 """Steps after which several processes agree on the time."""
 VALID_EXAMPLES, VALID_BATCH = 64, 8
@@ -167,6 +172,11 @@ def same_origin(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
     return dict(before or now)
 
 
+def _plain(value: Any) -> Any:
+    """A setting as it is compared: what was a tuple may have come back as a list."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _told(value: Any) -> str:
     text = ", ".join(f"{name}: {count}" for name, count in value.items()) if isinstance(value, dict) else value
     return text or "none"
@@ -266,7 +276,9 @@ class Trainer:
             torch.set_float32_matmul_precision("high")
         self.ahead = Ahead(self.batch, self.device) if self.device.type == "cuda" else None
         self.objective = objective_of(settings)
-        spectra = measure_spectra(first, settings.labels, shared=settings.shared_spectrum)
+        measured = bank.typical() if isinstance(bank, Rolling) else first
+        spectra = measure_spectra(measured, settings.labels, shared=settings.shared_spectrum)
+        del measured
         self.denoiser: Any = self.objective.denoiser(spectra) if init is None else init.to(self.device)
         if settings.steps:
             self.denoiser.average.copy_(spectra)
@@ -487,6 +499,14 @@ class Trainer:
             self.log(f"'{file}' is damaged: going on from '{best}'")
         if list(state["settings"]["labels"]) != list(self.settings.labels):
             raise UserError(f"'{file}' is of a run with other labels: train into another folder.")
+        for setting in fields(self.settings):
+            before, now = (_plain(held.get(setting.name)) for held in (state["settings"], asdict(self.settings)))
+            changeable = CHANGEABLE if isinstance(self.bank, Rolling) else (*CHANGEABLE, "memory")
+            if setting.name not in changeable and setting.name in state["settings"] and before != now:
+                raise UserError(
+                    f"'{file}' is of a run with {setting.name} = {before}, not {now}: call it as it was begun, or "
+                    "train into another folder."
+                )
         self.origin = same_origin(file, state.get("origin", {}), self.origin)
         try:
             self.denoiser.load_state_dict(state["denoiser"])

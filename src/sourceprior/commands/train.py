@@ -65,13 +65,14 @@ def train(
     from sourceprior.corpus import Corpus
     from sourceprior.datasets import Clip, with_voices
     from sourceprior.errors import UserError
-    from sourceprior.objectives import rows_of
+    from sourceprior.objectives import find_backbone, rows_of
     from sourceprior.rolling import Rolling
     from sourceprior.runs import (
         ancestry,
         clip_table,
         describe,
         finish,
+        has_learned,
         inherited,
         labels_of,
         origin_of,
@@ -82,12 +83,19 @@ def train(
     )
     from sourceprior.sampling import find_device
     from sourceprior.selectivity import selectivity
+    from sourceprior.stem_files import make_folder
     from sourceprior.timbre import Timbre
     from sourceprior.training import Trainer, need_tensorboard
 
     need_tensorboard()
     if sources not in SOURCES:
         raise UserError(f"--sources is one of {', '.join(SOURCES)}, not '{sources}'.")
+    make_folder(out)
+    if learned := has_learned(out / "prior"):
+        raise UserError(
+            f"The prior in '{out / 'prior'}' has learned {', '.join(learned)} since, which training would write over: "
+            "move it away, or train into another folder."
+        )
     given = {
         "backbone": network, "minutes": minutes, "steps": steps, "batch": batch, "accumulate": accumulate,
         "rate": rate, "negatives": negatives, "shared_spectrum": shared_spectrum, "seed": seed, "compile": compile,
@@ -111,6 +119,7 @@ def train(
         lent = corpus.borrow()
     bank = corpus.bank(known, settings.memory, settings.batch * settings.seconds, settings.seed)
     first = bank.at(0)
+    unread = dict(first.bad)
     valid = corpus.valid(known, settings.memory)
     groups: tuple[str, ...] = ()
     if voice_groups:
@@ -122,6 +131,8 @@ def train(
             timbre.assign(bank)
         if valid:
             timbre.assign(valid)
+    # Of data in turns it is to go when its turn is over.
+    del first
     settings.labels = labels = rows_of(labels_of(sources, known, groups), settings)
     hours = sum(row.seconds for row in corpus.tally("train")) / 3600
     log(f"{hours:.2f} h of {len(known)} classes on {place}; the prior knows {len(labels)} labels")
@@ -131,6 +142,11 @@ def train(
     if isinstance(bank, Rolling):
         log(f"in {bank.parts} parts of {60 * hours / bank.parts:.0f} min in turns of {bank.steps} steps, see --memory")
     start = start_from(init, labels, settings.grow) if init else None
+    if start is not None and not isinstance(start.network, find_backbone(settings.backbone)):
+        raise UserError(
+            f"The prior '{init}' has another network than {settings.backbone}: name its own by --network, or start "
+            "without --init."
+        )
     tally, before = corpus.tally("train"), inherited(init) if init else ("", {})
     negative = [*other_clips(tally, sources), *lent] if way_of_negatives(settings, known, 0) != "none" else []
     origin = origin_of(describe(data, licence, tally, sources, negative), before)
@@ -144,7 +160,7 @@ def train(
     figures = trainer.run(until=60 * until, check=check, save_steps=save_steps)
     if group.rank:
         return
-    bad = {**getattr(bank, "bad", {}), **first.bad, **(valid.bad if valid else {})}
+    bad = {**getattr(bank, "bad", {}), **unread, **(valid.bad if valid else {})}
     write_bad_clips(out, bad, log)
     if settings.leave == "best" and trainer.take_best():
         log(f"the prior is the best checkpoint, of step {trainer.best_step}")
