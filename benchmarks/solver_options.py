@@ -25,15 +25,14 @@ from sourceprior.metrics import best_permutation, bootstrap_interval, si_sdr
 from sourceprior.sampling import Settings, solve
 from sourceprior.solver_choice import parse_options
 
-KINDS = {field.name: type(field.default) for field in fields(Settings) if field.name != "options"}
+OWN = {field.name for field in fields(Settings)} - {"options"}
 
 
 def settings(text: str) -> Settings:
     """'steps=20 temperature=0.3' as Settings, solver options among them."""
-    given = dict(item.split("=", 1) for item in text.split())
-    own = {name: KINDS[name](value) for name, value in given.items() if name in KINDS}
-    rest = [f"{name}={value}" for name, value in given.items() if name not in KINDS]
-    return Settings(**own, options=parse_options(rest) if rest else {})
+    given = parse_options(text.split())
+    own = {name: given.pop(name) for name in list(given) if name in OWN}
+    return Settings(**own, options=given)
 
 
 def main() -> None:

@@ -127,3 +127,9 @@ def test_full_size_has_the_published_number_of_parameters():
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in AttentionUNet(72, 1).parameters())
     assert count == pytest.approx(37.24e6, rel=1e-3)
+
+
+@pytest.mark.parametrize("heads", [0, 3, 6])
+def test_heads_that_a_whole_frame_cannot_share_are_refused(heads):
+    with pytest.raises(ValueError, match="needs heads that divide 128"):
+        AttentionUNet(72, heads=heads)

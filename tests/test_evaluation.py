@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sourceprior.datasets import read_manifest
-from sourceprior.errors import UserError
+from sourceprior.errors import Diverged, UserError
 from sourceprior.evaluation import FLOOR_DB, Outcome, evaluate, peak_memory_mb, summarise, table, write_outcomes
-from sourceprior.mixtures import draw, mix, read_list, render
+from sourceprior.mixtures import draw, mix, read_list, render, write_list
 from sourceprior.separators import BASELINES, baseline
 
 DATA = Path(__file__).parent / "data"
@@ -184,3 +184,35 @@ def test_peak_memory_is_plausible():
 def test_too_few_classes_is_one_sentence():
     with pytest.raises(UserError, match="needs 0 speakers and 3 sound classes"):
         draw("three_sounds", 1, read_manifest(DATA, "test"), DATA, labels=["rain", "Bark"])
+
+
+def test_a_solver_that_diverges_counts_as_the_floor_and_the_next_mixture_is_measured(specs):
+    def separate(mixture, rate, labels, seed):
+        if seed == 0:
+            raise Diverged("The solver x diverged.")
+        return np.stack([mixture] * len(labels))
+
+    found = list(evaluate(specs[:3], DATA, separate))
+    assert [outcome.si_sdr == [FLOOR_DB] * 2 for outcome in found] == [True, False, False]
+    assert found[0].unprocessed[0] == pytest.approx(0, abs=3)
+
+
+def test_of_a_list_as_many_mixtures_are_measured_as_asked_for(specs, tmp_path, capsys, monkeypatch):
+    from sourceprior import cli
+
+    write_list(tmp_path / "some.jsonl", specs)
+    words = ["evaluate", "--data", DATA, "--mixtures", tmp_path / "some.jsonl", "--solver", "unprocessed", "-q"]
+
+    def call(*more):
+        monkeypatch.setattr(sys, "argv", ["sourceprior", *map(str, [*words, *more])])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, capsys.readouterr()
+
+    code, printed = call("-n", 2)
+    assert code == 0
+    assert [line.split("|")[2].strip() for line in printed.out.splitlines()[2:5]] == ["2", "2", "2"]
+    assert "unprocessed, some.jsonl, peak" in printed.out
+    code, printed = call("--split", "valid")
+    assert code == 2
+    assert "leave out --mixtures or --split" in printed.err

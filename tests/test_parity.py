@@ -107,3 +107,18 @@ def test_a_recording_of_another_shape_is_refused():
         Recording(torch.zeros(1, 10))((1, 11))
     with pytest.raises(ValueError, match="one label per network"):
         solve(networks(), [0], torch.zeros(2040))
+
+
+@pytest.mark.parametrize("steps", [4, 152])
+def test_the_paper_form_of_the_analytical_solver_uses_its_own_draws_of_a_released_recording(steps):
+    # Start, then a noise per source and step, and one more for each Langevin step, which the paper's form has not.
+    rows, used = 2, [0, 1]
+    for t in reversed(range(steps)):
+        used += [rows, rows + 1]
+        rows += 4 if 0 < t < 150 else 2
+    noise = torch.randn(rows, 1020, generator=torch.Generator().manual_seed(0))
+    kept = as_used(noise, 2, steps, analytical=True)
+    assert torch.equal(kept, noise[used])
+    assert torch.equal(as_used(noise, 2, steps, analytical=True, langevin=150), noise)
+    with pytest.raises(ValueError, match=f"make {rows} draws"):
+        as_used(noise[:-1], 2, steps, analytical=True)

@@ -10,6 +10,10 @@ class UserError(ValueError):
     """Something about the input or the options is wrong; `str(error)` is one sentence that says what to do."""
 
 
+class Diverged(UserError):
+    """A solver's options made its signals grow without end."""
+
+
 class UnknownLabel(UserError):
     """No prior knows the label.
 

@@ -15,6 +15,7 @@ from torch import nn
 from sourceprior.consistency import consistent, fit
 from sourceprior.cost import Cost, peak_memory_mb
 from sourceprior.datasets import SPEECH
+from sourceprior.errors import Diverged
 from sourceprior.metrics import (
     best_permutation,
     bootstrap_interval,
@@ -103,6 +104,8 @@ def evaluate_one(
 ) -> tuple[Outcome, NDArray[np.floating]]:
     """Separate one mixture with its index as seed, and measure: the outcome, and the stems `(K, N)` by label.
 
+    A solver that diverges has nothing to show: silent stems, which count as FLOOR_DB, and no other figures.
+
     Args:
         sources: `(K, N)`, as rendered.
         networks: whose evaluations are counted.
@@ -113,7 +116,10 @@ def evaluate_one(
     alike = spec.labels if alike is None else alike
     mixture = mix(sources)
     with Cost(networks) as cost:
-        stems = np.asarray(separate(mixture, spec.sample_rate, spec.labels, spec.index))
+        try:
+            stems = np.asarray(separate(mixture, spec.sample_rate, spec.labels, spec.index))
+        except Diverged:
+            stems = None
 
     def measured(estimates: NDArray) -> list[float]:
         return [round(float(v), 3) for v in np.maximum(si_sdr(estimates, sources, zero_mean), FLOOR_DB)]
@@ -129,6 +135,13 @@ def evaluate_one(
             for stem, source, label in zip(estimates, sources, spec.labels, strict=True)
         ]
 
+    if stems is None:
+        floor = [FLOOR_DB] * len(sources)
+        return Outcome(
+            task=spec.task, index=spec.index, labels=spec.labels, si_sdr=floor, best=floor,
+            unprocessed=measured(mixture[None]), seconds=round(cost.seconds, 4),
+            audio_seconds=spec.samples / spec.sample_rate, forwards=cost.forwards, backwards=cost.backwards,
+        ), np.zeros_like(sources)  # fmt: skip
     stems = by(stems, alike)
     left = max(residual_db(stems, mixture), -200.0)
     repaired = _consistent(stems, mixture) if left > ADDS_UP_DB and not _unprocessed(stems, mixture) else None

@@ -27,6 +27,10 @@ from sourceprior.vp import VPDenoiser, classifier_free, frozen, joint
 EXPECTED = "a checkpoint of the attention U-Net (a dict with 'model' and 'ema') or of UnDiff's DiffWave"
 
 
+LANGEVIN_STEPS = 150
+"""Of the released analytical solver: how many of its last steps have a Langevin step."""
+
+
 class Recording:
     """Recorded normal draws, (draws, N), handed out in order in the place of a generator."""
 
@@ -45,19 +49,38 @@ class Recording:
         return self.rows[self.used - count : self.used]
 
 
-def as_used(noise: Tensor, sources: int, steps: int, analytical: bool) -> Tensor:
-    """A recording of every draw the released code makes, without those it makes for nothing: (draws, N) -> (used, N).
+def as_used(noise: Tensor, sources: int, steps: int, analytical: bool, langevin: int = 0) -> Tensor:
+    """A recording of every draw the released code makes, without those that are not used: (draws, N) -> (used, N).
 
     Its gradient solver draws, after the shared start, one noise per source and step, and in every step one more for a
-    noised mixture that it never uses. The last step's draws are multiplied by zero; the solvers here do not ask.
+    noised mixture that it never uses. Its analytical one draws a start and, in every step, a noise per source, then
+    one more each for the Langevin step, which it takes for 0 < t < 150. The last step's draws are multiplied by zero;
+    the solvers here do not ask.
+
+    Args:
+        langevin: the analytical run takes Langevin steps for 0 < t < this.
     """
-    if analytical:
+    if analytical and langevin >= LANGEVIN_STEPS:
         return noise
+    if analytical:
+        rows, place = [*range(sources)], sources
+        for t in reversed(range(steps)):
+            rows += range(place, place + sources)
+            place += sources
+            if 0 < t < LANGEVIN_STEPS:
+                rows += range(place, place + sources) if t < langevin else ()
+                place += sources
+        _complete(noise, sources, steps, place)
+        return noise[rows]
     needed = 1 + steps * (sources + 1)
-    if len(noise) != needed:
-        raise ValueError(f"{sources} sources and {steps} steps make {needed} draws, the recording has {len(noise)}.")
+    _complete(noise, sources, steps, needed)
     per_step = noise[1:].view(steps, sources + 1, -1)[:, :sources]
     return torch.cat([noise[:1], per_step.flatten(0, 1)])
+
+
+def _complete(noise: Tensor, sources: int, steps: int, needed: int) -> None:
+    if len(noise) != needed:
+        raise ValueError(f"{sources} sources and {steps} steps make {needed} draws, the recording has {len(noise)}.")
 
 
 def solve(
@@ -117,7 +140,8 @@ def solve(
     generators: Sequence[Any] = [generator(seed)]
     if noise is not None:
         draws = torch.as_tensor(noise, dtype=torch.float32)
-        generators = [Recording(as_used(draws, len(labels), steps, analytical and preset == "released"))]
+        langevin = run.options.get("langevin_steps", LANGEVIN_STEPS) if run.options.get("snr", 0) > 0 else 0
+        generators = [Recording(as_used(draws, len(labels), steps, analytical, langevin))]
     with torch.no_grad(), frozen(readers.values()):
         return run(problem, generators=generators, **({"trace": trace} if trace else {}))[0]
 

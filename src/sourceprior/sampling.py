@@ -19,7 +19,7 @@ from sourceprior import candidates, voices
 from sourceprior.absence import silence_absent
 from sourceprior.blocks import Handover, Seam, cut
 from sourceprior.conditioning import guided
-from sourceprior.errors import UserError, alternatives
+from sourceprior.errors import Diverged, UserError, alternatives
 from sourceprior.local_level import Energies, between
 from sourceprior.memory import give_back
 from sourceprior.mixture import Mixture
@@ -388,9 +388,9 @@ def _solve_block(
 
 
 def finite(stems: Tensor, solver: str) -> Tensor:
-    """The stems. Raises UserError where the solver's options made it diverge."""
+    """The stems. Raises Diverged where the solver's options made it."""
     if not bool(stems.isfinite().all()):
-        raise UserError(f"The solver {solver} diverged with these options: choose shorter steps, or more of them.")
+        raise Diverged(f"The solver {solver} diverged with these options: choose shorter steps, or more of them.")
     return stems
 
 

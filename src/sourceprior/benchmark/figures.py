@@ -21,7 +21,7 @@ from sourceprior.diagnostics import Trace, gamma_schedules
 from sourceprior.labels import find
 from sourceprior.mixture import Mixture
 from sourceprior.mixtures import MixtureSpec, mix, render
-from sourceprior.presets import TYPICAL_LEVEL, recipe, scale_of, seeded
+from sourceprior.presets import TYPICAL_LEVEL, keeps_level, recipe, scale_of, seeded, under
 from sourceprior.priors import joint
 from sourceprior.sampling import find_device
 from sourceprior.schedules import vp_linear
@@ -52,7 +52,10 @@ def figure2(
     A trace is kept as one compressed file named by a hash of what decides it, so that a stopped run goes on. Without
     `measure` nothing is traced, and the table is of what there is.
     """
-    settings = {"form": form, "steps": steps, "priors": priors.digests, "sourceprior": __version__}
+    settings: dict[str, Any] = {"form": form, "steps": steps, "priors": priors.digests, "sourceprior": __version__}
+    if form == "released":
+        # Traces of earlier versions were not at the recording's level, and not told the steps of the run.
+        settings |= {"as released": True}
     todo = [(spec, rule) for spec in specs[shard[0] :: shard[1]] for rule in RULES] if measure else []
     for done, (spec, rule) in enumerate(todo):
         if not _file(folder, spec, rule, settings).is_file():
@@ -88,15 +91,18 @@ def trace_rule(
 ) -> Trace:
     """One run of the gradient solver on the mixture of sources `(K, N)`, with everything `Trace` keeps."""
     place = find_device(device)
+    run = recipe(form, rule, steps=steps)
     chosen = find(labels, list(priors.priors))
+    if form == "released":
+        chosen = under(chosen, run.whole)
     network = joint(chosen, place)
     scale = scale_of(chosen)
     y = torch.from_numpy(mix(sources))[None]
-    # The paper's sources have -22.5 dBFS.
-    gain = TYPICAL_LEVEL * len(chosen) ** 0.5 / max(float(y.square().mean().sqrt()), 1e-12)
+    # The paper's sources have -22.5 dBFS; its code takes what comes.
+    usual = TYPICAL_LEVEL * len(chosen) ** 0.5 / max(float(y.square().mean().sqrt()), 1e-12)
+    gain = 1.0 if keeps_level(chosen, form) else usual
     y = (gain * y).to(place)
     problem = Mixture(y, lambda x, sigma: network(scale * x, scale * sigma) / scale, len(chosen))
-    run = recipe(form, rule, steps=steps)
     total = len(run.process())
     keep = tuple(sorted({0, total // 4, total // 2, 3 * total // 4, total - 1}))
     true = gain * torch.from_numpy(sources)[None].to(place)

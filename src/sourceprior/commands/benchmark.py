@@ -14,7 +14,7 @@ TRACED = (
 TAKES = {"figure2": {*TRACED.split(), "form", "steps", "out", "quiet"}, "figure3": {"form", "steps", "out", "quiet"}}
 """What a figure can be told; a table takes every option but those that it REFUSES."""
 REFUSES = {"table3": ("row", "baseline"), "table4": ("row", "baseline", "compare")}
-DRAWN = ("task", "seconds", "split", "level_of", "speech", "list_seed")
+DRAWN = ("task", "seconds", "split", "level_of", "speech", "list_seed", "min_clips")
 """Options that say how mixtures are drawn."""
 NO_PESQ = (
     "PESQ is not measured, and results measured with it are not shown, as the package pesq is missing: "

@@ -10,11 +10,15 @@ import typer
 
 def evaluate(
     data: Annotated[Path, typer.Option(help="Folder with manifest.csv and the clips it lists.")],
-    split: Annotated[str, typer.Option(help="Split of the manifest that mixtures are drawn from.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Split of the manifest that mixtures are drawn from; test by default.")
+    ] = None,
     task: Annotated[
         list[str] | None, typer.Option(help="speech_sound, speech_two_sounds, two_sounds, three_sounds, two_speech.")
     ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Mixtures per task.")] = 50,
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", min=1, help="Mixtures per task: 50, or all of a list.")
+    ] = None,
     list_seed: Annotated[int, typer.Option(help="Seed of the mixture lists.")] = 0,
     mixtures: Annotated[Path | None, typer.Option(help="A mixture list to use in place of drawing one.")] = None,
     solver: Annotated[
@@ -37,12 +41,12 @@ def evaluate(
         int | None, typer.Option(help="Clips a sound class must have in the split (test: 4, others: 2).")
     ] = None,
     speech: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="single: one utterance, cropped or placed at random like a sound; joined: a speaker's utterances "
-            "until the mixture is full."
+            help="single (the default): one utterance, cropped or placed at random like a sound; joined: a speaker's "
+            "utterances until the mixture is full."
         ),
-    ] = "single",
+    ] = None,
     zero_mean: Annotated[bool, typer.Option(help="SI-SDR of zero-mean signals.")] = False,
     dictionary: Annotated[Path | None, typer.Option(help="File to keep NMF dictionaries in.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for lists, outcomes and table.")] = None,
@@ -72,8 +76,10 @@ def evaluate(
     else:
         # Before anything is written.
         solver = settings_of(preset, steps=steps, candidates=candidates, solver=solver, options=options).solver
-    if mixtures and task:
-        raise UserError("A list of mixtures says which they are: leave out --mixtures or --task.")
+    for name, given in {"task": task, "split": split, "min-clips": min_clips, "speech": speech}.items():
+        if mixtures and given:
+            raise UserError(f"A list of mixtures says which they are: leave out --mixtures or --{name}.")
+    split = split or "test"
     priors = None
     try:
         priors = load_priors(prior or None)
@@ -84,6 +90,8 @@ def evaluate(
     train = read_manifest(data, "train", licence) if baselines_only and solver != "unprocessed" else []
     if mixtures:
         specs = lists.read_list(mixtures)
+        order = [[spec for spec in specs if spec.task == name][:count] for name in dict.fromkeys(s.task for s in specs)]
+        specs = [spec for some in order for spec in some]
     else:
         clips = read_manifest(data, split, licence)
         known = {label for p in priors for label in p.labels} if priors else None
@@ -91,7 +99,9 @@ def evaluate(
         specs = [
             spec
             for name in task or lists.TASKS
-            for spec in lists.draw(name, count, clips, data, labels=labels, seed=list_seed, speech_as=speech)
+            for spec in lists.draw(
+                name, count or 50, clips, data, labels=labels, seed=list_seed, speech_as=speech or "single"
+            )
         ]
     if baselines_only:
         wanted = sorted({label for spec in specs for label in spec.labels} | {SPEECH})
@@ -115,7 +125,10 @@ def evaluate(
         for outcome in outcomes:
             found.append(outcome)
             callback(len(found), len(specs))
-    text = table(summarise(found)) + f"\n{solver}, {split} split, peak memory {peak_memory_mb():.0f} MB\n"
+    text = (
+        table(summarise(found))
+        + f"\n{solver}, {mixtures.name if mixtures else f'{split} split'}, peak memory {peak_memory_mb():.0f} MB\n"
+    )
     if out:
         (out / "table.md").write_text(text)
     print(text, end="")

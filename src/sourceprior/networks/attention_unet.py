@@ -37,6 +37,8 @@ SUBBANDS = 4
 """Neighbouring bins folded into channels by the global-temporal attention."""
 GLOBAL_CHANNELS = 16
 """Channels left per folded bin before whole frames attend to each other."""
+FRAME_CHANNELS = GLOBAL_CHANNELS * (BINS // 4 // SUBBANDS)
+"""Channels of a whole frame in the middle stage, which its heads share."""
 FRAME_MULTIPLE = 4
 """Two halvings of the time axis need a multiple of four frames."""
 PART = 2**20
@@ -381,7 +383,7 @@ class AttentionUNet(nn.Module):
             result.
 
     Raises:
-        ValueError: width not a multiple of 2 * heads, or fewer than one class.
+        ValueError: heads that do not divide 128, width not a multiple of 2 * heads, or fewer than one class.
     """
 
     condition = "timestep"
@@ -398,6 +400,8 @@ class AttentionUNet(nn.Module):
         memory: float = MEMORY,
     ) -> None:
         super().__init__()
+        if heads < 1 or FRAME_CHANNELS % (2 * heads):
+            raise ValueError(f"The attention U-Net needs heads that divide {FRAME_CHANNELS // 2}, not {heads}.")
         if width < 1 or width % (2 * heads):
             raise ValueError(f"The attention U-Net needs a width that is a multiple of {2 * heads}, not {width}.")
         if classes < 1:
