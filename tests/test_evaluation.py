@@ -216,3 +216,31 @@ def test_of_a_list_as_many_mixtures_are_measured_as_asked_for(specs, tmp_path, c
     code, printed = call("--split", "valid")
     assert code == 2
     assert "leave out --mixtures or --split" in printed.err
+
+
+def test_an_evaluation_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatch, prior_folders):
+    from sourceprior import cli
+
+    words = ["evaluate", "--data", DATA, "--task", "speech_sound", "--min-clips", 2, "-q", "-o", tmp_path / "out"]
+    words += [word for folder in prior_folders for word in ("--prior", folder)]
+
+    def call(*more):
+        monkeypatch.setattr(sys, "argv", ["sourceprior", *map(str, [*words, *more])])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+        return capsys.readouterr()
+
+    whole = call("-n", 2, "--steps", 1)
+    assert whole.err == ""
+    first, second = (tmp_path / "out" / "outcomes.jsonl").read_text().splitlines()
+    # As a killed run leaves its last line.
+    (tmp_path / "out" / "outcomes.jsonl").write_text(f"{first}\n{second[:40]}")
+    assert call("-n", 2, "--steps", 1).err == "1 of 2 mixtures were measured before.\n"
+    lines = (tmp_path / "out" / "outcomes.jsonl").read_text().splitlines()
+    assert lines[0] == first
+    assert len(lines) == 2
+    again = call("-n", 2, "--steps", 1)
+    assert again.err.startswith("2 of 2")
+    assert again.out.splitlines()[:3] == whole.out.splitlines()[:3]
+    assert call("-n", 2, "--steps", 2).err == ""

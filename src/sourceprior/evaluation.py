@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -263,10 +264,43 @@ def _with_interval(value: float, interval: tuple[float, float]) -> str:
     return f"{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
 
 
-def write_outcomes(outcomes: Iterable[Outcome], path: str | Path) -> Iterator[Outcome]:
-    """Write outcomes as JSON lines while they come, and pass them on: a stopped run keeps what it has."""
-    with Path(path).open("w") as file:
-        for outcome in outcomes:
-            file.write(json.dumps(asdict(outcome)) + "\n")
+def write_outcomes(
+    outcomes: Iterable[Outcome], path: str | Path, marks: Iterable[str] = repeat(""), before: Mapping[str, Outcome] = {}
+) -> Iterator[Outcome]:
+    """Write outcomes as JSON lines while they come, and pass them on: a stopped run keeps what it has.
+
+    Args:
+        marks: of each outcome, everything that decided it, as a word.
+        before: of an earlier run, by their marks; they stay in the file and come first.
+    """
+    part = Path(f"{path}.part")
+    part.write_text("".join(_line(mark, outcome) for mark, outcome in before.items()), encoding="utf-8")
+    part.replace(path)
+    yield from before.values()
+    with Path(path).open("a", encoding="utf-8") as file:
+        for mark, outcome in zip(marks, outcomes, strict=False):
+            file.write(_line(mark, outcome))
             file.flush()
             yield outcome
+
+
+def read_outcomes(path: str | Path) -> dict[str, Outcome]:
+    """What `write_outcomes` left in a file, by marks; nothing of a file that is missing or something else."""
+    found: dict[str, Outcome] = {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return found
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            mark = entry.pop("mark")
+            found[mark] = Outcome(**entry)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # The last line of a run that was killed while it wrote, or one of earlier versions.
+            continue
+    return found
+
+
+def _line(mark: str, outcome: Outcome) -> str:
+    return json.dumps({**({"mark": mark} if mark else {}), **asdict(outcome)}) + "\n"

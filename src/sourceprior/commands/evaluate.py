@@ -52,12 +52,17 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for lists, outcomes and table.")] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
-    """Separate seeded mixtures of real clips and print SI-SDR with 95 % intervals."""
+    """Separate seeded mixtures of real clips and print SI-SDR with 95 % intervals.
+
+    With --out, the same command goes on where it was stopped.
+    """
     from sourceprior import mixtures as lists
+    from sourceprior.benchmark import rows
+    from sourceprior.benchmark.records import mixture_digest
     from sourceprior.datasets import SPEECH, licence_filter, read_manifest
     from sourceprior.errors import UserError
     from sourceprior.evaluation import evaluate as run
-    from sourceprior.evaluation import peak_memory_mb, summarise, table, write_outcomes
+    from sourceprior.evaluation import peak_memory_mb, read_outcomes, summarise, table, write_outcomes
     from sourceprior.library import load_priors
     from sourceprior.progress import progress_bar
     from sourceprior.sampling import settings_of
@@ -75,7 +80,8 @@ def evaluate(
             raise UserError(f"The baseline {solver} has no {name}: leave --{name} out.")
     else:
         # Before anything is written.
-        solver = settings_of(preset, steps=steps, candidates=candidates, solver=solver, options=options).solver
+        settings = settings_of(preset, steps=steps, candidates=candidates, solver=solver, options=options)
+        solver = settings.solver
     for name, given in {"task": task, "split": split, "min-clips": min_clips, "speech": speech}.items():
         if mixtures and given:
             raise UserError(f"A list of mixtures says which they are: leave out --mixtures or --{name}.")
@@ -115,11 +121,26 @@ def evaluate(
             priors, preset=preset, steps=steps, candidates=candidates, solver=solver, options=options, device=device
         )
 
-    outcomes = run(specs, data, separate, zero_mean=zero_mean)
-    if out:
+    if out and not baselines_only:
         make_folder(out)
+        used = rows.PriorSet.of("priors", priors or load_priors(None))
+        row = rows.on_priors(preset, preset, rows.OURS, False, settings, used, device)
+        key = row.key({"zero_mean": zero_mean})
+        marks = {id(spec): rows.digest_of([key, mixture_digest(spec)]) for spec in specs}
+        measured = read_outcomes(out / "outcomes.jsonl")
+        before = {mark: measured[mark] for mark in marks.values() if mark in measured}
+        if before:
+            typer.echo(f"{len(before)} of {len(specs)} mixtures were measured before.", err=True)
+        todo = [spec for spec in specs if marks[id(spec)] not in before]
+        outcomes = run(todo, data, separate, zero_mean=zero_mean)
+        outcomes = write_outcomes(outcomes, out / "outcomes.jsonl", [marks[id(spec)] for spec in todo], before)
+    else:
+        outcomes = run(specs, data, separate, zero_mean=zero_mean)
+        if out:
+            make_folder(out)
+            outcomes = write_outcomes(outcomes, out / "outcomes.jsonl")
+    if out:
         lists.write_list(out / "mixtures.jsonl", specs)
-        outcomes = write_outcomes(outcomes, out / "outcomes.jsonl")
     found = []
     with progress_bar("Separating", quiet) as callback:
         for outcome in outcomes:
