@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from sourceprior.adapters import check_name, find_learned, learned_of, merge, with_sources
 from sourceprior.errors import UserError, alternatives
@@ -25,7 +21,7 @@ from sourceprior.learning_clips import read_folder
 from sourceprior.learning_report import examine, renamed, report_of, text_of
 from sourceprior.library import load_priors
 from sourceprior.priors import CARD, CLIPS, CONFIG, WEIGHTS, SourcePrior, bundled
-from sourceprior.stem_files import make_folder
+from sourceprior.stem_files import locked, make_folder
 
 PART = ".sourceprior."
 """How folders of what is not written yet begin."""
@@ -84,29 +80,11 @@ def learn(
     )  # fmt: skip
     record = {key: report[key] for key in keys} | {"command": shlex.join(["sourceprior", *sys.argv[1:]])}
     items = [replace(i, record=record) if i.name == name else i for i in learned_of(result.prior)]
-    with alone(out):
+    # Another call may be writing to it, which takes a moment.
+    place = out.absolute()
+    with locked(place.parent / f".{place.name}.lock"):
         write_folder(with_others(with_sources(result.prior, items), name, out), out, report_files(report))
     return report
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Wait until no other call writes to the prior at `out`."""
-    out = out.absolute()
-    lock = FileLock(out.parent / f".{out.name}.lock")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except (OSError, NotImplementedError):
-        # A file system without locks, or a parent that is not ours to write in.
-        yield
-        return
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            os.remove(lock.lock_file)
-        lock.release()
 
 
 def with_others(prior: SourcePrior, name: str, out: Path) -> SourcePrior:

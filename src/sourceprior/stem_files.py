@@ -90,6 +90,8 @@ class StemFiles:
                 opening.enter_context(audio.writing(self.folder / file, self.shape, self.sample_rate, self.form))
                 for file in self.files
             ]
+            # The first to be called: before any file is moved to its place.
+            opening.push(self._outdate)
             self._open = opening.pop_all()
         return self
 
@@ -120,6 +122,11 @@ class StemFiles:
             return False
         return os.path.realpath(earlier.mixture) == os.path.realpath(str(printable(self.recording)))
 
+    def _outdate(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Take the earlier run's report away; it comes back last: where it lies, everything it tells of is whole."""
+        if kind is None:
+            _remove(self.folder / REPORT)
+
     def _unlock(self, kind: object, error: BaseException | None, trace: object) -> None:
         """After an error: take away what only an unfinished run needs, unless files lie there that it alone tells of.
 
@@ -145,9 +152,6 @@ class StemFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            # It comes back last: where it lies, everything it tells of is whole. Until now that is the earlier run's.
-            _remove(self.folder / REPORT)
         self._open.__exit__(kind, error, trace)
 
     def report(self, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,22 +209,40 @@ def earlier_run(folder: Path) -> Earlier:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; a killed run's lock is open again. Raises UserError where another one has it."""
-    lock = FileLock(folder / LOCK, timeout=0)
+    """Keep other runs out of a folder. Raises UserError where another one is in it."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / LOCK, 0))
+        except Timeout as error:
+            raise UserError(
+                f"Another run is writing to {folder}: wait for it, or choose another folder with -o."
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def locked(file: Path, seconds: float = -1) -> Iterator[None]:
+    """Hold a lock file, which a killed process lets go, and remove it; where there are no locks, go on without.
+
+    Args:
+        seconds: to wait for it; for ever if negative.
+
+    Raises:
+        Timeout: another one has it.
+    """
+    lock = FileLock(file, timeout=seconds)
     try:
         lock.acquire()
-    except Timeout as error:
-        raise UserError(
-            f"Another run is writing to {folder}: wait for it, or choose another folder with -o."
-        ) from error
+    except Timeout:
+        raise
     except (OSError, NotImplementedError):
-        # A file system without locks: as it was before there were any.
+        # A file system without locks, or a place that may not be written to: as it was before there were any.
         yield
         return
     try:
         yield
     finally:
-        _remove(folder / LOCK)
+        _remove(file)
         lock.release()
 
 
