@@ -58,6 +58,8 @@ def test_mistakes_are_one_sentence(checkpoint, tmp_path):
     (tmp_path / "latin.txt").write_bytes("Flöte\nGeige\n".encode("latin-1"))
     (tmp_path / "file").touch()
     out = tmp_path / "out"
+    # A pickle may begin as a WAV does.
+    (tmp_path / "tone.wav").write_bytes(b"RIFF" + bytes(range(200)))
     for words, says in [
         ((checkpoint, tmp_path / "file"), "not a folder"),
         ((checkpoint, tmp_path / "file" / "below"), "not a folder"),
@@ -66,6 +68,8 @@ def test_mistakes_are_one_sentence(checkpoint, tmp_path):
         ((checkpoint, out, "--classes", "x,x"), "both called 'x'"),
         ((checkpoint, out, "--classes", "dog bark,rain,Dog_Bark"), "both called 'dogbark'"),
         ((checkpoint, out, "--classes", ","), "50 classes, not 0"),
+        ((checkpoint, out, "--classes", "../../evil,rain"), "cannot be the name of a source"),
+        ((tmp_path / "tone.wav", out), "is damaged or not a PyTorch file"),
         ((checkpoint, out, "--weights", "best"), "'ema' and 'model', not 'best'"),
     ]:
         with pytest.raises(UserError) as caught:

@@ -23,7 +23,7 @@ from sourceprior.corpora.manifest import manifest
 from sourceprior.corpora.splits import held_out
 from sourceprior.corpora.vctk import TEST, VALID, vctk
 from sourceprior.corpus import clips_of, read_folder, reader_of
-from sourceprior.datasets import read_clip, read_manifest
+from sourceprior.datasets import read_clip, read_manifest, read_rows
 from sourceprior.errors import UserError
 from sourceprior.mixtures import TASKS, draw, render
 
@@ -373,6 +373,14 @@ def test_a_folder_per_speaker_and_given_splits(tmp_path):
         folder(tmp_path / "empty")
 
 
+def test_shares_are_refused_where_the_splits_are_given(tmp_path):
+    for split in ("train", "valid"):
+        put(SOUNDS[0], tmp_path / split / "dog" / "a.wav", 16000)
+    with pytest.raises(UserError, match="has its own train and valid"):
+        folder(tmp_path, test_share=0.5)
+    assert len(folder(tmp_path).entries) == 2
+
+
 def test_a_class_may_be_called_train(tmp_path):
     for name in ("train", "dog"):
         for i in range(5):
@@ -452,6 +460,35 @@ def test_copies_are_not_put_among_the_recordings(tmp_path):
             data("folder", root, out=out, quiet=True)
     assert [path.name for path in root.iterdir()] == ["dog"]
     data("folder", root, out=tmp_path / "copies", quiet=True)
+
+
+def test_a_manifest_of_ones_own_is_not_written_over(tmp_path):
+    shutil.copytree(DATA, tmp_path / "own")
+    before = (tmp_path / "own" / "manifest.csv").read_bytes()
+    with pytest.raises(UserError, match="would take the place of"):
+        data("manifest", tmp_path / "own", out=tmp_path / "own", quiet=True)
+    assert (tmp_path / "own" / "manifest.csv").read_bytes() == before
+    data("manifest", tmp_path / "own", out=tmp_path / "copies", quiet=True)
+    names = {row["original_id"] for _, row in read_rows(tmp_path / "copies" / "manifest.csv", ("original_id",))}
+    assert names == {row["original_id"] for _, row in read_rows(tmp_path / "own" / "manifest.csv", ("original_id",))}
+
+
+def test_every_recording_is_taken_or_counted_whatever_its_name(tmp_path, capsys):
+    for i, ending in enumerate((".wav", ".au", ".caf", ".w64", ".aiff")):
+        put(SOUNDS[0], tmp_path / "own" / "dog" / f"{i}{ending}", 16000)
+    (tmp_path / "own" / "dog" / "4.aiff").rename(tmp_path / "own" / "dog" / "4.aifc")
+    (tmp_path / "own" / "dog" / "memo.m4a").write_bytes(b"nothing that is read here")
+    put(SOUNDS[0], tmp_path / "own" / "loose.wav", 16000)
+    # As old collections are named, and as no text can be.
+    odd = os.fsdecode(b"aboiement_\xe9.wav")
+    shutil.copyfile(tmp_path / "own" / "dog" / "0.wav", tmp_path / "own" / "dog" / odd)
+    data("folder", tmp_path / "own", out=tmp_path / "out", licence="own", quiet=True)
+    told = capsys.readouterr().out
+    assert "left out: 1 broken" in told
+    assert "left out: 1 in no folder of a class or speaker" in told
+    clips = [clip for split in ("train", "valid", "test") for clip in read_manifest(tmp_path / "out", split)]
+    assert len(clips) == 6
+    assert all(clip.path.is_file() for clip in clips)
 
 
 def test_a_manifest_of_its_own(tmp_path):

@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from sourceprior.corpora.manifest import manifest
-from sourceprior.datasets import SPEECH, ClipBank, read_clip, read_manifest
+from sourceprior.datasets import SPEECH, Clip, ClipBank, read_clip, read_manifest
 from sourceprior.errors import UserError
 
 DATA = Path(__file__).parent / "data"
@@ -124,3 +124,15 @@ def test_weights_give_every_wanted_label_its_share(bank: ClipBank) -> None:
     assert weight.sum() == pytest.approx(1)
     assert weight[bank.groups[1]].sum() == 0
     assert weight[bank.groups[0]].sum() > 0.2
+
+
+def test_a_long_clip_is_rendered_as_finely_as_a_short_one(tmp_path: Path) -> None:
+    # 25 minutes whose samples count up: beyond 2^24 of them 32 bits hold no odd number.
+    many = 25 * 60 * 16000
+    soundfile.write(tmp_path / "long.wav", (np.arange(many) % 1000).astype(np.int16), 16000)
+    long = ClipBank([Clip(tmp_path / "long.wav", "train", "hum", "", "CC0-1.0", 1500.0)], ["hum"])
+    for augment in (False, True):
+        out = long.render(torch.zeros(8, dtype=torch.long), 8000, torch.Generator().manual_seed(1), augment=augment)
+        steps = out.diff(dim=1).abs()
+        even = (steps - steps.median(1, keepdim=True).values).abs() < 0.02 * steps.median(1, keepdim=True).values
+        assert (even.float().mean(1) > 0.99).all()

@@ -27,6 +27,20 @@ def test_every_source_is_credited():
     assert "CC BY" in credit
 
 
+def test_a_folder_of_ones_own(tmp_path, prior_folders):
+    # In stereo, written where it is read.
+    for path in DEMO.iterdir():
+        if path.suffix in (".wav", ".flac"):
+            wave, rate = sf.read(path)
+            sf.write(tmp_path / path.name, np.stack([wave, 0.5 * wave], 1)[:rate], rate)
+    words = ["demo", tmp_path, "-o", tmp_path, "--preset", "fast", "-q"]
+    words += [word for folder in prior_folders for word in ("--prior", folder)]
+    assert run(*words).stdout.count(" dB") == 4
+    sf.write(tmp_path / "speech.flac", np.zeros(5), rate)
+    done = run(*words, expect=2)
+    assert "another rate or length" in done.stderr
+
+
 def test_the_demo_runs_and_prints_si_sdr(tmp_path, prior_folders):
     priors = [word for folder in prior_folders for word in ("--prior", folder)]
     done = run("demo", DEMO, "-o", tmp_path, "--preset", "fast", "-q", *priors)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
 from conftest import RATE
 from sourceprior import separate
@@ -62,6 +63,37 @@ def test_everything_is_written(paths, common, tmp_path):
     assert head.startswith("| setting | SI-SDR of speech, dB | SI-SDR of Bark, dB | mean, dB |")
     assert line.count("---") == 7
     assert [row.split(" | ")[0] for row in rows] == ["| DPS", "| DSG", "| hybrid"]
+
+
+def test_nothing_of_ones_own_is_written_over(paths, common, tmp_path, prior_folders):
+    out = tmp_path / "out"
+    call("diagnose", paths["mixture"], *common)
+    before = (out / "hybrid" / "Bark.wav").read_bytes()
+    with pytest.raises(UserError, match="is there already"):
+        call("diagnose", paths["mixture"], *common)
+    with pytest.raises(UserError, match="is what is read"):
+        call("diagnose", out / "hybrid" / "Bark.wav", *common, "--overwrite")
+    assert (out / "hybrid" / "Bark.wav").read_bytes() == before
+    call("diagnose", paths["mixture"], *common, "--overwrite")
+    assert (out / "hybrid" / "Bark.wav").read_bytes() == before
+    own = ["--label", "Bark", "--seconds", 0.1, "--steps", 2, "-q", "-o", out, "--prior", prior_folders[1]]
+    (out / "Bark_1.wav").write_text("mine")
+    with pytest.raises(UserError, match="is there already"):
+        call("sample", *own)
+    assert (out / "Bark_1.wav").read_text() == "mine"
+    call("sample", *own, "--overwrite")
+    assert len(sf.read(out / "Bark_1.wav")[0]) == 0.1 * RATE
+
+
+def test_what_diverges_is_said_and_not_written(paths, common, tmp_path, monkeypatch):
+    monkeypatch.setattr("sourceprior.ancestral.ancestral", lambda *_, **__: torch.full((1, 1, 1600), torch.nan))
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="smaller --label-scale"):
+        call("sample", "--label", "Bark", *common[4:])
+    assert not list(out.glob("*.wav"))
+    sf.write(tmp_path / "short.wav", 0.1 * np.sin(np.arange(50)), RATE)
+    with pytest.raises(UserError, match=r"shorter than 0\.1 s"):
+        call("diagnose", tmp_path / "short.wav", *common)
 
 
 def test_recordings_that_cannot_be_used_are_refused(paths, common, tmp_path):

@@ -50,6 +50,15 @@ def test_schedules_of_figure_3():
     torch.testing.assert_close(schedules["hybrid"][-1], schedules["DSG"][-1], rtol=1e-3, atol=0)
 
 
+def test_samples_of_few_steps_are_no_louder_than_the_prior():
+    # Where ᾱ is far from 0 at the end, all noise above the process's is taken for sound.
+    def denoise(x, sigma):
+        return x * 0.01 / (0.01 + sigma**2)
+
+    out = ancestral(denoise, vp_linear(20), 1, 512, generators=seeded(50))
+    assert 0.05 < out.std() < 0.11
+
+
 def test_ancestral_samples_have_the_priors_variance():
     known = gaussian(frames=2)
 

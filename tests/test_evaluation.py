@@ -101,6 +101,9 @@ def test_baselines_cut_real_mixtures_into_stems_that_add_up(name, specs, tmp_pat
     if name == "nmf":
         again = baseline(name, [], labels, dictionary=file)  # no clips: it must come from the file
         np.testing.assert_allclose(again(mixture, 16000, specs[0].labels, 0), stems, atol=1e-6)
+        before = file.read_bytes()
+        baseline(name, train, ["Bark", "rain"], dictionary=file)  # nothing is missing: nothing is lost
+        assert file.read_bytes() == before
 
 
 def test_the_pipeline_with_an_untrained_prior_is_the_wiener_filter_of_its_classes(specs):

@@ -116,7 +116,7 @@ def test_what_cannot_be_done_is_said() -> None:
         adapters.remove(robin, "robin")
     with pytest.raises(UserError, match="learned nothing"):
         adapters.remove(prior, "rain")
-    for name in ("", " _", "a/b", "a,b", "x" * 65, "a\nb", "residual", "Mix-ture"):
+    for name in ("", " _", "a/b", "a,b", "x" * 65, "a\nb", "residual", "Mix-ture", "bird[red]", "a$^$", " rob in "):
         with pytest.raises(UserError, match="cannot be the name"):
             adapters.check_name(name, LABELS)
 

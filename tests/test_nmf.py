@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sourceprior.baselines import nmf
 from sourceprior.datasets import read_manifest
@@ -74,8 +75,15 @@ def test_dictionaries_survive_their_file(dictionaries, tmp_path):
     loaded = nmf.load(tmp_path / "d.safetensors")
     assert loaded.keys() == dictionaries.keys()
     torch.testing.assert_close(loaded["Bark"], dictionaries["Bark"])
+    clips = read_manifest(DATA, "train")
+    nmf.save(dictionaries, tmp_path / "of.safetensors", clips)
+    assert nmf.load(tmp_path / "of.safetensors", clips).keys() == dictionaries.keys()
+    with pytest.raises(UserError, match="learned from other clips"):
+        nmf.load(tmp_path / "of.safetensors", clips[1:])
     (tmp_path / "bad").write_text("hello")
-    for name in ("bad", "none"):
+    # Weights of something else, such as of a prior, are not written over.
+    save_file({"network.weight": torch.zeros(3)}, tmp_path / "weights")
+    for name in ("bad", "none", "weights"):
         with pytest.raises(UserError, match="not a file of NMF"):
             nmf.load(tmp_path / name)
     with pytest.raises(UserError, match="no training clip of 'siren'"):

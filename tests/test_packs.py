@@ -1,5 +1,6 @@
 """A pack gives the same bank as its manifest, but for the noise of the coding."""
 
+import filecmp
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from sourceprior.corpus import clips_of
 from sourceprior.datasets import SPEECH, ClipBank, read_clip, read_manifest
 from sourceprior.errors import UserError
 from sourceprior.packs import GAP, INDEX, is_pack, read_clips, reader, write_pack
+from sourceprior.shards import write_shards
 
 DATA = Path(__file__).parent / "data"
 LABELS = ["Bark", "Saxophone", "rain", SPEECH]
@@ -85,6 +87,25 @@ def test_a_folder_per_class_with_a_broken_clip_is_packed(tmp_path: Path, capsys:
         clip.path.write_bytes(b"")
     with pytest.raises(UserError, match="that can be read"):
         write_pack(tmp_path / "own", tmp_path / "none")
+
+
+def test_an_earlier_pack_stays_until_the_next_one_is_whole(pack: Path, tmp_path: Path) -> None:
+    shutil.copytree(pack, tmp_path / "pack")
+    for i in range(2):
+        copy = tmp_path / "few" / "rain" / f"{i}.flac"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(DATA / "sound" / "train" / "rain" / "ESC-10_002-3-132852-A.flac", copy)
+    with pytest.raises(UserError, match="take --split train only"):
+        write_pack(tmp_path / "few", tmp_path / "pack")
+    copy.write_bytes(b"")
+    (copy.parent / "0.flac").write_bytes(b"")
+    with pytest.raises(UserError, match="that can be read"):
+        write_pack(tmp_path / "few", tmp_path / "pack", ["train"])
+    assert filecmp.dircmp(pack, tmp_path / "pack").diff_files == []
+    assert sorted(path.name for path in (tmp_path / "pack").iterdir()) == sorted(path.name for path in pack.iterdir())
+    for write in (write_pack, write_shards):
+        with pytest.raises(UserError, match="among the clips"):
+            write(tmp_path / "few", tmp_path / "few", ["train"])
 
 
 def test_a_broken_pack_says_so(pack: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from sourceprior.objectives import Noise, find_backbone, noise_loss, objective_o
 from sourceprior.packs import write_pack
 from sourceprior.priors import SourcePrior
 from sourceprior.rolling import Rolling
-from sourceprior.runs import start_from, way_of_negatives
+from sourceprior.runs import is_voice, labels_of, start_from, way_of_negatives
 from sourceprior.separation import separate
 from sourceprior.shards import INDEX, Shards, write_shards
 from sourceprior.training import Settings, Trainer
@@ -406,6 +406,22 @@ def test_every_part_has_its_share_of_each_label_and_the_typical_one_all_of_them(
     count = Counter(labels[piece] for piece in loaded[-1])
     assert count.keys() == set(labels)
     assert sum(count.values()) <= 11
+
+
+def test_no_part_is_without_a_piece() -> None:
+    # Pieces about as long as a part, and a short one.
+    for seed in range(20):
+        rolling = Rolling("abc", [4.0, 4.0, 1.0], None, lambda pieces: SimpleNamespace(bad={}), 18.0, 1.0, seed)
+        parts = [rolling.part(turn) for turn in range(10 * rolling.parts)]
+        assert rolling.parts > 1
+        assert all(parts)
+
+
+def test_a_class_named_like_a_group_of_voices_is_refused() -> None:
+    assert labels_of("sounds", ["voice_over", "dog"]) == ("anything", "voice_over", "dog")
+    assert not is_voice("voice_over")
+    with pytest.raises(UserError, match="'voice_1', which is a prior's word"):
+        labels_of("all", ["voice_1", "dog"])
 
 
 def test_long_speakers_come_in_pieces() -> None:

@@ -14,6 +14,7 @@ from sourceprior.audio import decibel, rms
 from sourceprior.cli import main
 from sourceprior.confidence import confidence
 from sourceprior.labels import find
+from sourceprior.listening import rank
 from sourceprior.metrics import si_sdr
 from sourceprior.pieces import loudest
 from sourceprior.separation import alike
@@ -96,6 +97,12 @@ def test_listening_ranks_what_is_there_first(prior_folders, tmp_path, capsys, mo
     assert {row["label"] for row in rows[:2]} == {"speech", "Bark"}
     assert rows[2]["label"] == "rain"
     assert rows[1]["fit"] > rows[2]["fit"] + 0.2
+
+
+def test_listening_to_next_to_nothing_is_no_error(prior_folders, tmp_path):
+    # One sample at 48 kHz is a third of one at the priors' rate.
+    sf.write(tmp_path / "click.wav", [0.5], 48000)
+    assert all(np.isfinite(row[2]) for row in rank(tmp_path / "click.wav", [str(path) for path in prior_folders]))
 
 
 def test_the_loudest_stretch():

@@ -172,7 +172,8 @@ def find_learned(prior: SourcePrior, name: str) -> Learned:
 
 def check_name(name: str, known: Sequence[str]) -> None:
     """Raise UserError for a name that cannot be a label, or means one of the known ones."""
-    if not folded(name) or len(name) > 64 or not name.isprintable() or set(name) & set("/\\,"):
+    odd = set(name) & set("/\\,[]$") or not name.isprintable() or name != name.strip()
+    if odd or not folded(name) or len(name) > 64:
         raise UserError(f"'{name}' cannot be the name of a source: use letters, digits and underscores.")
     if folded(name) in RESERVED:
         raise UserError(f"'{name}' cannot be the name of a source: a separation has one anyway; choose another name.")

@@ -38,7 +38,9 @@ def ancestral(
     alpha_bars, levels, stds = process.alpha_bars.tolist(), process.levels.tolist(), process.posterior_std.tolist()
     from_clean, from_state = (weight.tolist() for weight in process.posterior_mean_coefficients)
     like = torch.empty(0) if like is None else like
-    steps, state = len(process), standard_normal((sources, length), generators, like)
+    # As wide as the process is at its end, which few steps leave well before ᾱ = 0: more would be taken for sound.
+    steps, width = len(process), (1 - alpha_bars[-1]) ** 0.5
+    state = width * standard_normal((sources, length), generators, like)
     for t in reversed(range(steps)):
         clean = denoise(state / alpha_bars[t] ** 0.5, levels[t])
         state = from_clean[t] * clean + from_state[t] * state

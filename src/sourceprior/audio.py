@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
+ENDINGS = frozenset(
+    [
+        ".wav", ".wave", ".rf64", ".w64", ".bwf", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc",
+        ".caf", ".au", ".snd", ".sph", ".nist", ".sd2", ".voc",
+        # Not to be read here, which is said of each: nobody should think that it was taken.
+        ".m4a", ".mp4", ".mka", ".aac", ".wma", ".amr", ".webm",
+    ]
+)  # fmt: skip
+"""Endings of the files that are taken for recordings in a folder; a file that is named itself may have any."""
 MOST_CHANNELS = 8
 
 _EXTENSION = {
@@ -55,6 +64,8 @@ _TAG = re.compile(
 """Its note on an ID3 tag behind all chunks of a WAV file, where players put it: nothing is wrong with the length."""
 _NOT_TOLD = 2**63 - 1
 """Samples of a file of which libsndfile is not told how many it has, such as FLAC from a pipe."""
+_SET_PEAK_CHUNK = 0x1050
+"""A command of libsndfile's."""
 SHORT = 0.1
 """Seconds below which a recording is reported as too short for the priors to say much."""
 
@@ -573,6 +584,8 @@ def writing(
     container = "RF64" if form.container in ("WAV", "WAVEX") and size > _WAV_LIMIT else form.container
     with replacing(path) as part:
         with sf.SoundFile(native(part), "w", sample_rate, channels, form.subtype, format=container) as file:
+            if form.is_float and container in ("WAV", "WAVEX", "AIFF"):
+                _without_time(file)
 
             def put(samples: np.ndarray) -> np.ndarray:
                 kept = quantise(samples, form.subtype)
@@ -615,6 +628,13 @@ def _encoded(kept: np.ndarray, form: FileFormat) -> np.ndarray:
     integer: Any = np.int16 if _BITS[form.subtype] <= 16 else np.int32
     data = np.clip(kept * 2.0 ** (8 * integer().itemsize - 1), np.iinfo(integer).min, np.iinfo(integer).max)
     return np.asarray(data.astype(integer))
+
+
+def _without_time(file: sf.SoundFile) -> None:
+    """Leave out the chunk with the peak of a file of floats, which holds the second it was written in: a run that is
+    repeated gives the same file. soundfile has no word for that; a version that lacks these names writes the chunk."""
+    with contextlib.suppress(AttributeError):
+        sf._snd.sf_command(file._file, _SET_PEAK_CHUNK, sf._ffi.NULL, 0)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,9 @@ from sourceprior import commands
 from sourceprior.errors import UserError, out_of_memory
 from sourceprior.version import __version__
 
+LESS = {"sample": "fewer sounds (-n) or a shorter --seconds", "diagnose": "a shorter --seconds"}
+"""What to ask less of where memory runs out, but for commands that have windows."""
+
 app = typer.Typer(
     help="Take a recording apart with diffusion priors that were each trained on single sources only.",
     no_args_is_help=True,
@@ -62,7 +65,9 @@ def main() -> None:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        print("sourceprior: There was not enough memory; try a shorter --segment or smaller --batch.", file=sys.stderr)
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        advice = LESS.get(command, "a shorter --segment or smaller --batch")
+        print(f"sourceprior: There was not enough memory; try {advice}.", file=sys.stderr)
         sys.exit(2)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sourceprior.audio import ENDINGS
 from sourceprior.corpora.layouts import layout_of, layout_reader, read_layout, seconds_of
 from sourceprior.corpora.splits import is_split
 from sourceprior.datasets import SPEECH, SPOKEN, Clip, ClipBank, licence_filter
@@ -28,7 +29,6 @@ from sourceprior.errors import UserError
 from sourceprior.labels import folded
 from sourceprior.learning import NEGATIVES
 from sourceprior.licences import NOT_STATED
-from sourceprior.many import ENDINGS
 from sourceprior.packs import is_own, is_pack, read_clips, reader
 from sourceprior.rolling import Rolling
 from sourceprior.shards import Shards, Tally, counted, is_shards
@@ -61,6 +61,18 @@ def clips_of(root: str | Path, split: str, licence: str = "commercial") -> list[
     if is_listed(root):
         return read_clips(root, split, licence)
     return read_folder(root, split) if is_plain(root) else read_layout(root, split, licence)
+
+
+def some_of(root: str | Path, split: str, licence: str = "commercial") -> list[Clip]:
+    """The same, where a split without clips is an error, too. Raises UserError."""
+    clips = clips_of(root, split, licence)
+    if not clips and is_plain(root):
+        raise UserError(
+            f"'{root}' has no class of {FEWEST} clips, of which one is held out for '{split}': take --split train only."
+        )
+    if not clips:
+        raise UserError(f"'{root}' has no clip for split '{split}' with licence '{licence}'.")
+    return clips
 
 
 def reader_of(root: str | Path, split: str) -> Callable[[Path, int], np.ndarray]:

@@ -31,7 +31,7 @@ SPOKEN = (SPEECH, *VOICES)
 CHILD = 13
 """Years below which a speaker counts as a child: a voice has not broken yet."""
 VOICE_GROUP = "voice_"
-"""How labels of voices that sound alike begin, see `timbre`."""
+"""How labels of voices that sound alike begin, a number after it, see `timbre`."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,11 @@ def _seconds(text: str, file: Path, line: int) -> float:
     if not 0 <= seconds < math.inf:
         raise UserError(f"Line {line} of '{file}' gives '{text}' as a clip's seconds: write a number there.")
     return seconds
+
+
+def is_voice_group(label: str) -> bool:
+    """Whether a label is one of voices that sound alike."""
+    return label.startswith(VOICE_GROUP) and label.removeprefix(VOICE_GROUP).isdecimal()
 
 
 def voice_of(row: Mapping[str, str]) -> str:
@@ -327,15 +332,19 @@ class ClipBank:
         if augment:
             rate = torch.where(uniform(0, 1) < 0.5, torch.exp(bend * uniform(-0.13, 0.13)), rate)
         length = self.length[clips]
-        # Where the clip begins within the signal: anywhere that keeps it inside, or, for a longer clip, any crop.
-        spare = samples - length / rate
-        begin = spare * uniform(0, 1)
-        time = (torch.arange(samples, device=device) - begin[:, None]) * rate[:, None]
-        left = time.floor()
+        # Where the clip begins within the signal: anywhere that keeps it inside, or, for a longer clip, any crop. In 64
+        # bits, as 32 hold no fraction of a sample some minutes into a clip; Apple's GPUs have none.
+        exact = torch.device("cpu") if device.type == "mps" else device
+        spare = samples - length.to(exact).double() / rate.to(exact)
+        first = -spare * uniform(0, 1).to(exact) * rate.to(exact)
+        whole = first.floor()
+        time = (first - whole).to(device, torch.float32)[:, None] + torch.arange(samples, device=device) * rate[:, None]
+        step = time.floor()
+        left = whole.to(device, torch.long)[:, None] + step.long()
         inside = (left >= 0) & (left < length[:, None] - 1)
-        where = torch.where(inside, left.long() + self.start[clips][:, None], 0)
+        where = torch.where(inside, left + self.start[clips][:, None], 0)
         a, b = self.wave[where].float(), self.wave[where + 1].float()
-        out = torch.where(inside, a + (b - a) * (time - left), 0.0)
+        out = torch.where(inside, a + (b - a) * (time - step), 0.0)
         if augment:
             out = out * torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)[:, None]
         return out / out.square().mean(1, keepdim=True).sqrt().clamp_min(1.0)

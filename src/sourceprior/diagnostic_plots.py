@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sourceprior.diagnostics import Trace, conflicts
-from sourceprior.plots import DYNAMICS, _frequency_axis, log_spectrogram
+from sourceprior.plots import DYNAMICS, _frequency_axis, log_spectrogram, plain, save_picture
 
 LOWEST_SI_SDR = -15.0
 """dB at the bottom of the SI-SDR panels: what lies below is no separation of any kind."""
@@ -26,7 +26,7 @@ def figure_2(traces: Mapping[str, Trace], names: Sequence[str], sample_rate: int
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows, columns = 2 + len(names), len(traces)
+    rows, columns, names = 2 + len(names), len(traces), [plain(name) for name in names]
     drawing = Figure(figsize=(1 + 4.8 * columns, 4.6 + 1.9 * len(names)), layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.subplots(rows, columns, squeeze=False, sharey="row", height_ratios=(1.2, 1, *[1] * len(names)))
@@ -50,7 +50,7 @@ def figure_2(traces: Mapping[str, Trace], names: Sequence[str], sample_rate: int
     axes[0, 0].set_ylabel("guidance bound (eq. 9)\nand strength γ(t)")
     axes[0, 0].legend(fontsize="small", loc="lower left")
     axes[1, 0].set_ylabel("SI-SDR of x̂₀ in dB" if next(iter(traces.values())).si_sdr else "‖y - Σ x̂₀‖ / ‖y‖")
-    drawing.savefig(path, dpi=110)
+    save_picture(drawing, path)
 
 
 def _bound_panel(axes: Any, trace: Trace, names: Sequence[str], linear: float, limit: float) -> None:
@@ -127,7 +127,7 @@ def figure_3(schedules: Mapping[str, Tensor], path: Path) -> None:
     axes.set_ylabel("length of a step per √sample")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    drawing.savefig(path, dpi=110)
+    save_picture(drawing, path)
 
 
 def side_by_side(
@@ -150,6 +150,7 @@ def side_by_side(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    names = [plain(name) for name in names]
     known = {} if references is None else {"truth": references}
     columns = {"mixture": mixture.expand(len(names), -1), **known, **stems}
     drawing = Figure(figsize=(1 + 2.9 * len(columns), 0.4 + 2.7 * len(names)), layout="constrained")
@@ -175,4 +176,4 @@ def side_by_side(
             if k == len(names) - 1:
                 panel.set_xlabel("seconds")
     drawing.colorbar(image, ax=axes, aspect=30, pad=0.01).set_label("level in dB")
-    drawing.savefig(path, dpi=110)
+    save_picture(drawing, path)

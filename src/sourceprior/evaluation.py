@@ -105,7 +105,8 @@ def evaluate_one(
 ) -> tuple[Outcome, NDArray[np.floating]]:
     """Separate one mixture with its index as seed, and measure: the outcome, and the stems `(K, N)` by label.
 
-    A solver that diverges has nothing to show: silent stems, which count as FLOOR_DB, and no other figures.
+    A solver that diverges, or a network that gives no numbers, has nothing to show: silent stems, which count as
+    FLOOR_DB, and no other figures.
 
     Args:
         sources: `(K, N)`, as rendered.
@@ -136,7 +137,7 @@ def evaluate_one(
             for stem, source, label in zip(estimates, sources, spec.labels, strict=True)
         ]
 
-    if stems is None:
+    if stems is None or not np.isfinite(stems).all():
         floor = [FLOOR_DB] * len(sources)
         return Outcome(
             task=spec.task, index=spec.index, labels=spec.labels, si_sdr=floor, best=floor,

@@ -37,8 +37,6 @@ ALIKE = 0.97
 """Correlation of two clips from which one is a copy of the other."""
 ALL_ALIKE = 0.4
 """The same with all frequencies counted alike: any two takes of a steady tone are alike but for the noise around it."""
-ENDINGS = {".m4a", ".aac", ".wma", ".mp4", ".mka", ".webm", ".amr", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aifc"}
-"""Of files that are clips whether they can be read or not, beside those that libsndfile names its formats by."""
 
 
 @dataclass
@@ -119,7 +117,7 @@ def read_folder(
 def is_clip(path: Path, root: Path) -> bool:
     """Whether a file is a clip by its name; hidden files and those of hidden folders are not."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    known = ENDINGS | {"." + name.lower() for name in soundfile.available_formats()}
+    known = audio.ENDINGS | {"." + name.lower() for name in soundfile.available_formats()}
     return not hidden and path.suffix.lower() in known - {".raw"} and path.is_file()
 
 

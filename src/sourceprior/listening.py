@@ -10,7 +10,7 @@ import torch
 
 from sourceprior import audio
 from sourceprior.confidence import confidence
-from sourceprior.datasets import VOICE_GROUP
+from sourceprior.datasets import is_voice_group
 from sourceprior.fullband import mid
 from sourceprior.labels import ANYTHING
 from sourceprior.library import PriorLike, load_priors
@@ -42,7 +42,8 @@ def rank(
     stretch = loudest(signal, round(LONGEST * rate), rate // 10)[None]
     found = []
     for item in priors:
-        heard = audio.resample(stretch, rate, item.sample_rate)
+        length = max(1, round(stretch.shape[1] * item.sample_rate / rate))
+        heard = audio.resample(stretch, rate, item.sample_rate, length)
         y = torch.from_numpy(np.ascontiguousarray(heard[0])).float()
         sources = [Source(item, index, label) for index, label in enumerate(item.labels) if is_kind(label)]
         for start in range(0, len(sources), AT_ONCE):
@@ -54,4 +55,4 @@ def rank(
 
 def is_kind(label: str) -> bool:
     """Whether a label is a kind of source: not any sound, nor one of many groups of voices."""
-    return label != ANYTHING and not label.startswith(VOICE_GROUP)
+    return label != ANYTHING and not is_voice_group(label)

@@ -23,42 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from sourceprior import audio
+from sourceprior.audio import ENDINGS
 from sourceprior.errors import UserError, alternatives, out_of_memory
 from sourceprior.stem_files import earlier_run
 from sourceprior.version import __version__
 
-ENDINGS = frozenset(
-    [
-        ".wav",
-        ".wave",
-        ".rf64",
-        ".w64",
-        ".bwf",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".caf",
-        ".au",
-        ".snd",
-        ".sph",
-        ".nist",
-        ".sd2",
-        ".voc",
-        # Not to be read here, which is said of each: nobody should think that it was separated.
-        ".m4a",
-        ".mp4",
-        ".aac",
-        ".wma",
-        ".amr",
-        ".webm",
-    ]
-)
-"""Endings of the files that are taken for recordings in a folder; a file that is named itself may have any."""
 ENGINES = ("local", "ray")
 NOT_PART_OF_THE_RESULT = ("batch",)
 """Settings that do not change the stems beyond rounding."""

@@ -42,6 +42,10 @@ _ROUNDING_DB = 0.01
 """How far a source may be from its stated level; what is drawn here is within a ten-millionth."""
 
 
+HELD = 2**30
+"""Bytes of decoded clips that are kept while mixtures are drawn."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Samples start to stop of a clip, placed at a sample of the mixture."""
@@ -312,7 +316,15 @@ def _from_json(entry: dict) -> MixtureSpec:
         PlacedSource(**{**source, "pieces": tuple(Piece(**piece) for piece in source["pieces"])})
         for source in entry["sources"]
     )
-    return MixtureSpec(**{**entry, "sources": sources})
+    spec = MixtureSpec(**{**entry, "sources": sources})
+    pieces = [piece for source in sources for piece in source.pieces]
+    counts = [spec.samples, spec.sample_rate, spec.index, *(n for p in pieces for n in (p.start, p.stop, p.at))]
+    gains = [number for source in sources for number in (source.gain, source.level_db)]
+    if not sources or not all(source.pieces for source in sources):
+        raise ValueError("a mixture of nothing")
+    if not all(isinstance(n, int) and n >= 0 for n in counts) or not all(isinstance(g, int | float) for g in gains):
+        raise TypeError("not numbers")
+    return spec
 
 
 class _Shop:
@@ -328,19 +340,26 @@ class _Shop:
             elif labels is None or clip.label in labels:
                 self.sounds.setdefault(clip.label, []).append(clip)
         self._waves: dict[Path, NDArray[np.int16]] = {}
+        self._held = 0
         self.bad: dict[str, str] = {}
 
     def wave(self, clip: Clip) -> NDArray[np.int16]:
         """A clip's samples. Raises BadClip, and remembers why."""
         if str(clip.path) in self.bad:
             raise BadClip(clip.path, self.bad[str(clip.path)])
-        if clip.path not in self._waves:
+        wave = self._waves.pop(clip.path, None)
+        if wave is None:
             try:
-                self._waves[clip.path] = read_clip(clip.path, self.sample_rate)
+                wave = read_clip(clip.path, self.sample_rate)
             except BadClip as error:
                 self.bad[str(clip.path)] = error.reason
                 raise
-        return self._waves[clip.path]
+            self._held += wave.nbytes
+        # The last one asked for comes last; the first are let go of.
+        self._waves[clip.path] = wave
+        while self._held > HELD and len(self._waves) > 1:
+            self._held -= self._waves.pop(next(iter(self._waves))).nbytes
+        return wave
 
     def piece(self, clip: Clip, start: int, stop: int, at: int) -> Piece:
         return Piece(clip.path.relative_to(self.root).as_posix(), start, stop, at)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from sourceprior.audio import replacing
 from sourceprior.datasets import SPEECH, BadClip, Clip, licence_filter, read_clip, read_manifest
 from sourceprior.errors import UserError
 from sourceprior.stem_files import make_folder
@@ -48,50 +50,56 @@ def write_pack(
     Raises:
         UserError: the bit rate is out of range, or there is no clip of a split that can be read.
     """
-    from sourceprior.corpus import clips_of, is_plain, reader_of
+    from sourceprior.corpus import is_plain, reader_of, some_of
 
     if is_pack(root):
         raise UserError(f"'{root}' is a pack already: copy it as it is.")
     if not 6 <= kbps <= 256:
         raise UserError(f"--kbps is between 6 and 256, not {kbps:g}.")
-    clips = {split: clips_of(root, split, licence) for split in splits}
+    clips = {split: some_of(root, split, licence) for split in splits}
     folder = make_folder(folder)
-    # A pack has its index last: one that was interrupted is none.
-    (folder / INDEX).unlink(missing_ok=True)
+    if folder.samefile(root):
+        raise UserError(f"The pack would lie among the clips of '{root}': choose another -o.")
     total, done = sum(map(len, clips.values())), 0
     index: dict[str, Any] = {"format": 1, "sample_rate": sample_rate, "kbps": kbps, "licence": licence}
     index |= {"columns": COLUMNS, "own": is_plain(root), "splits": {}}
     bad: list[str] = []
     gap = np.zeros(round(GAP * sample_rate), np.int16)
-    for split, chosen in clips.items():
-        rows, start, read = [], 0, reader_of(root, split)
-        # libsndfile turns its compression level 0 ... 1 into 256 ... 6 kbit/s per channel.
-        with soundfile.SoundFile(
-            folder / f"{split}.opus", "w", sample_rate, 1, "OPUS", format="OGG", compression_level=1 - (kbps - 6) / 250
-        ) as file:
-            for clip in chosen:
-                done += 1
-                if progress:
-                    progress(done, total)
-                try:
-                    wave = read(clip.path, sample_rate)
-                except BadClip:
-                    bad.append(str(clip.path))
-                    continue
-                file.write(wave)
-                file.write(gap)
-                path = clip.path.relative_to(root).as_posix()
-                kind = SPEECH if clip.label == SPEECH else "sound"
-                rows.append((path, kind, start, len(wave), *(getattr(clip, name) for name in FIELDS)))
-                start += len(wave) + len(gap)
-        if not rows:
-            raise UserError(f"'{root}' has no clip for split '{split}' with licence '{licence}' that can be read.")
-        index["splits"][split] = {"file": f"{split}.opus", "samples": start, "clips": rows}
+    # An earlier pack stays until this one is whole. It has its index last: one that was interrupted in between is none.
+    with ExitStack() as parts:
+        for split, chosen in clips.items():
+            rows, start, read = [], 0, reader_of(root, split)
+            # libsndfile turns its compression level 0 ... 1 into 256 ... 6 kbit/s per channel.
+            part = parts.enter_context(replacing(folder / f"{split}.opus"))
+            with soundfile.SoundFile(
+                part, "w", sample_rate, 1, "OPUS", format="OGG", compression_level=1 - (kbps - 6) / 250
+            ) as file:
+                for clip in chosen:
+                    done += 1
+                    if progress:
+                        progress(done, total)
+                    try:
+                        wave = read(clip.path, sample_rate)
+                    except BadClip:
+                        bad.append(str(clip.path))
+                        continue
+                    file.write(wave)
+                    file.write(gap)
+                    path = clip.path.relative_to(root).as_posix()
+                    kind = SPEECH if clip.label == SPEECH else "sound"
+                    rows.append((path, kind, start, len(wave), *(getattr(clip, name) for name in FIELDS)))
+                    start += len(wave) + len(gap)
+            if not rows:
+                raise UserError(f"'{root}' has no clip for split '{split}' with licence '{licence}' that can be read.")
+            index["splits"][split] = {"file": f"{split}.opus", "samples": start, "clips": rows}
+        (folder / INDEX).unlink(missing_ok=True)
     # Most licences ask for the names of the authors wherever the audio goes.
     for name in ("ATTRIBUTION.md", "CREDITS.md"):
         if (Path(root) / name).is_file():
-            shutil.copyfile(Path(root) / name, folder / name)
-    (folder / INDEX).write_text(json.dumps(index, separators=(",", ":")) + "\n")
+            with replacing(folder / name) as part:
+                shutil.copyfile(Path(root) / name, part)
+    with replacing(folder / INDEX) as part:
+        part.write_text(json.dumps(index, separators=(",", ":")) + "\n")
     return bad
 
 

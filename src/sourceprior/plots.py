@@ -143,11 +143,21 @@ def spectrograms(
 
 def draw(sketches: Mapping[str, Sketch], sample_rate: int, path: Path, notes: Mapping[str, str] = {}) -> None:
     """`spectrograms` of signals that were sketched as they came. Raises UserError where the file cannot be written."""
+    save_picture(_figure(sketches, sample_rate, notes), path)
+
+
+def save_picture(drawing: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all. Raises UserError where that cannot be done."""
     # Encoded first: matplotlib would take the ending of the half-written file for a format.
     encoded = io.BytesIO()
-    _figure(sketches, sample_rate, notes).savefig(encoded, format="png", dpi=110)
+    drawing.savefig(encoded, format="png", dpi=110)
     with replacing(path) as part:
         part.write_bytes(encoded.getvalue())
+
+
+def plain(label: str) -> str:
+    """A label as matplotlib shows it as it is: between two dollars it would read a formula."""
+    return label.replace("$", r"\$")
 
 
 def figure(signals: Mapping[str, np.ndarray], sample_rate: int, notes: Mapping[str, str] | None = None) -> Figure:
@@ -178,7 +188,7 @@ def _figure(mono: Mapping[str, Sketch], sample_rate: int, notes: Mapping[str, st
         wave, spectrum = axes[2 * row : 2 * row + 2, column]
         _draw_wave(wave, mono[name], seconds, peak)
         note = f"  {notes[name]}" if name in notes else ""
-        wave.set_title(name.replace("_", " "), fontsize=12, fontweight="bold", loc="left")
+        wave.set_title(plain(name).replace("_", " "), fontsize=12, fontweight="bold", loc="left")
         wave.set_title(f"{decibel(mono[name].rms):.1f} dB{note}", fontsize=9, loc="right", color="0.35")
         image = spectrum.imshow(
             levels[name],

@@ -65,6 +65,8 @@ def settings(
         if not text or table not in ("", "network"):
             raise UserError(f"--set takes field=value or network.option=value, not '{pair}'.")
         target = content.setdefault("network", {}) if table else content
+        if not isinstance(target, dict):
+            raise UserError(f"The recipe '{recipe}' sets network to {target!r}: it is a table, [network].")
         target[option] = _value(text.strip())
     return checked(content, labels, f"The recipe '{recipe}'")
 

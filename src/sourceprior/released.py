@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sourceprior.adapters import check_name
 from sourceprior.errors import UserError
 from sourceprior.labels import folded
 from sourceprior.mixture import Mixture
@@ -177,6 +178,8 @@ def load_released(
         classes = ["speech"] if rows == 1 else [f"class_{index}" for index in range(rows)]
     if not 1 <= len(classes) <= rows:
         raise UserError(f"'{path}' has {rows} classes, not {len(classes)}: name as many or fewer, in their order.")
+    for name in classes:
+        check_name(name, ())
     twice = [name for name, count in Counter(map(folded, classes)).items() if count > 1]
     if twice:
         raise UserError(f"Two classes are both called '{twice[0]}': every class needs a label of its own.")
@@ -215,7 +218,8 @@ def read_state(path: str | os.PathLike[str], weights: str = "ema") -> dict[str, 
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"'{path}' holds more than tensors, or no checkpoint at all; expected {EXPECTED}.") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # Bytes of another format, read as a pickle, fail in any way.
         raise UserError(f"'{path}' is damaged or not a PyTorch file; expected {EXPECTED}.") from error
     if not isinstance(content, Mapping):
         raise UserError(f"'{path}' holds a {type(content).__name__}; expected {EXPECTED}.")

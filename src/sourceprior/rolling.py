@@ -88,6 +88,9 @@ class Rolling:
         ends = np.cumsum(self.seconds[order])
         where = (ends - self.seconds[order] / 2) * (self.parts / ends[-1])
         chosen = order[np.minimum(where.astype(int), self.parts - 1) == index]
+        if not len(chosen):
+            # Among pieces as long as a part: the one that it lies in is in two parts.
+            chosen = order[[np.searchsorted(ends, (index + 0.5) * ends[-1] / self.parts)]]
         return [self.pieces[i] for i in sorted(chosen.tolist())]
 
     def order(self, g: np.random.Generator) -> np.ndarray:

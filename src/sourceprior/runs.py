@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from sourceprior.cards import card
-from sourceprior.datasets import SPEECH, SPOKEN, VOICE_GROUP, VOICES, Clip
+from sourceprior.datasets import SPEECH, SPOKEN, VOICES, Clip, is_voice_group
 from sourceprior.errors import UserError
 from sourceprior.examples import NULL
 from sourceprior.licences import licence_of_weights, licences_of
@@ -39,6 +39,8 @@ def labels_of(sources: str, known: Sequence[str], groups: Sequence[str] = ()) ->
     """
     if NULL in known:
         raise UserError(f"The data has a class called '{NULL}', which is a prior's word for every sound: rename it.")
+    for label in filter(is_voice_group, known if sources != "speech" else ()):
+        raise UserError(f"The data has a class called '{label}', which is a prior's word for some voices: rename it.")
     voices = [label for label in known if label in VOICES]
     speech = [SPEECH, *voices, *groups] if voices or SPEECH in known else []
     sounds = [label for label in known if label not in SPOKEN]
@@ -84,7 +86,7 @@ def known_as(label: str, labels: Sequence[str]) -> str:
 
 def is_voice(label: str) -> bool:
     """Whether a label is a part of "speech"."""
-    return label in VOICES or label.startswith(VOICE_GROUP)
+    return label in VOICES or is_voice_group(label)
 
 
 def has_learned(folder: Path) -> list[str]:

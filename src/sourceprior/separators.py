@@ -11,6 +11,7 @@ import torch
 
 from sourceprior.baselines import nmf, wiener
 from sourceprior.datasets import Clip
+from sourceprior.errors import UserError
 from sourceprior.evaluation import Separator
 from sourceprior.labels import find
 from sourceprior.library import PriorLike, load_priors
@@ -38,8 +39,12 @@ def solving(priors: Sequence[SourcePrior], settings: Settings, device: str = "au
     """The solver alone, at the priors' rate: `sampling.solve`, without what `separate` does for files and reports."""
     place = find_device(device)
 
-    def run(mixture: np.ndarray, _sample_rate: int, labels: Sequence[str], seed: int) -> np.ndarray:
+    def run(mixture: np.ndarray, sample_rate: int, labels: Sequence[str], seed: int) -> np.ndarray:
         sources = find(labels, priors)
+        if sample_rate != sources[0].prior.sample_rate:
+            raise UserError(
+                f"The mixtures have {sample_rate} Hz, the priors {sources[0].prior.sample_rate}: draw others."
+            )
         return solve(torch.from_numpy(mixture), sources, settings, seed=seed, device=place)[0].numpy()
 
     return run
@@ -57,10 +62,11 @@ def baseline(
     """A baseline of `BASELINES`, learned from train clips for these labels.
 
     Args:
-        dictionary: NMF only: a file that the dictionaries are read from if it holds these labels, and kept in if not.
+        dictionary: NMF only: a file that dictionaries are read from and kept in; what it lacks is learned.
         bad: takes path and reason of the clips that it leaves out, unreadable or silent ones.
 
-    Raises NothingToLearn, a UserError, for a label without a clip that can be used.
+    Raises NothingToLearn, a UserError, for a label without a clip that can be used; UserError for a file of something
+    else or of other clips.
     """
     if name == "unprocessed":
         return lambda mixture, _rate, labels, _seed: np.stack([mixture] * len(labels))
@@ -68,11 +74,11 @@ def baseline(
         return _cut(
             wiener.learn(clips, labels, bad=bad), lambda mixture, own: wiener.separate(mixture, torch.stack(own))
         )
-    known = nmf.load(dictionary) if dictionary and dictionary.exists() else {}
-    if not set(labels) <= set(known):
-        known = nmf.learn(clips, labels, progress=progress, bad=bad)
+    known = nmf.load(dictionary, clips) if dictionary and dictionary.exists() else {}
+    if missing := [label for label in labels if label not in known]:
+        known |= nmf.learn(clips, missing, progress=progress, bad=bad)
         if dictionary:
-            nmf.save(known, dictionary)
+            nmf.save(known, dictionary, clips)
     return _cut(known, nmf.separate)
 
 

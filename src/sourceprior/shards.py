@@ -59,23 +59,33 @@ def write_shards(
         progress: called with (clips written, clips).
 
     Raises:
-        UserError: webdataset is not installed, or there is no clip of a split.
+        UserError: webdataset is not installed, there is no clip of a split, or the folder cannot be written to.
     """
+    try:
+        return _write(root, Path(folder), splits, licence, megabytes, progress)
+    except OSError as error:
+        raise UserError(f"The shards in '{folder}' cannot be written: {error.strerror or error}.") from error
+
+
+def _write(
+    root: str | Path, folder: Path, splits: Sequence[str], licence: str, megabytes: float,
+    progress: Callable[[int, int], None] | None,
+) -> list[str]:  # fmt: skip
     webdataset = _webdataset()
-    from sourceprior.corpus import clips_of, is_listed, is_plain, reader_of
+    from sourceprior.corpus import is_listed, is_plain, reader_of, some_of
 
     if not megabytes > 0:
         raise UserError(f"--megabytes is more than 0, not {megabytes:g}.")
-    chosen = {split: clips_of(root, split, licence) for split in splits}
+    chosen = {split: some_of(root, split, licence) for split in splits}
     folder = make_folder(folder)
+    if folder.samefile(root):
+        raise UserError(f"The shards would lie among the clips of '{root}': choose another -o.")
     # Shards have their index last: an interrupted set is none.
     (folder / INDEX).unlink(missing_ok=True)
     index: dict[str, Any] = {"format": 1, "licence": licence, "own": is_plain(root), "splits": {}}
     table: list[tuple[str, str, str, float, str]] = []
     total, done, bad = sum(map(len, chosen.values())), 0, []
     for split, clips in chosen.items():
-        if not clips:
-            raise UserError(f"'{root}' lists no clip for split '{split}' with licence '{licence}'.")
         as_they_are = is_plain(root) or (is_listed(root) and not is_pack(root))
         read = None if as_they_are else reader_of(root, split)
         clips = random.Random(0).sample(clips, len(clips))
@@ -117,7 +127,7 @@ def write_shards(
     for name in ("ATTRIBUTION.md", "CREDITS.md"):
         if (Path(root) / name).is_file():
             shutil.copyfile(Path(root) / name, folder / name)
-    with (folder / LIST).open("w", newline="", encoding="utf-8") as file:
+    with (folder / LIST).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         csv.writer(file).writerows([("split", "path", "label", "seconds", "licence"), *table])
     (folder / INDEX).write_text(json.dumps(index | {"list": LIST}, indent=1) + "\n")
     return bad
@@ -135,7 +145,8 @@ def _content(clip: Clip, read: Callable[[Path, int], np.ndarray] | None) -> tupl
         about = soundfile.info(io.BytesIO(content))
     except (OSError, soundfile.SoundFileError) as error:
         raise BadClip(clip.path, "broken") from error
-    return clip.path.suffix[1:].lower(), content, round(about.duration, 3)
+    # A name need not have an ending; webdataset does.
+    return clip.path.suffix[1:].lower() or about.format.lower(), content, round(about.duration, 3)
 
 
 def is_shards(root: str | Path) -> bool:
@@ -196,7 +207,7 @@ class Shards:
             return []
         address = self.address(self.index["list"])
         try:
-            rows = csv.DictReader(io.StringIO(_fetch(address).decode()))
+            rows = csv.DictReader(io.StringIO(_fetch(address).decode("utf-8", "surrogateescape")))
             found = [
                 Clip(Path(row["path"]), split, row["label"], "", row["licence"], float(row["seconds"]))
                 for row in rows if row["split"] == split and self.wants(row["licence"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -63,7 +63,7 @@ class StemFiles:
         careful: bool = False,
     ) -> None:
         self.folder, self.names, self.form, self.sample_rate = make_folder(folder), list(names), form, sample_rate
-        self.files = [f"{_file_name(name)}.{form.extension}" for name in [*self.names, "residual"]]
+        self.files = [f"{file_name(name)}.{form.extension}" for name in [*self.names, "residual"]]
         self.shape = shape
         self.recording, self.digest, self.careful = recording, digest, careful
         self._lock = contextlib.ExitStack()
@@ -275,6 +275,16 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def refuse_files(paths: Iterable[Path], overwrite: bool, read: Iterable[Path] = ()) -> None:
+    """Raise UserError where files are there that `overwrite` does not allow to replace; those `read` are never."""
+    read = [path for path in read if path.exists()]
+    for path in paths:
+        if any(path.exists() and path.samefile(other) for other in read):
+            raise UserError(f"{path} is what is read: choose another folder with -o.")
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} is there already: choose another folder with -o, or add --overwrite.")
+
+
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
@@ -282,5 +292,6 @@ def _remove(path: Path) -> None:
         raise UserError(f"{path} cannot be replaced: {error.strerror}.") from error
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """A label as a part of a file's name."""
     return "_".join(name.split()).replace("/", "_").replace("\\", "_")

@@ -104,7 +104,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise UserError for values out of range."""
-        for name, low in (("batch", 1), ("accumulate", 1), ("drawn", 0), ("steps", 0), ("warmup", 1)):
+        for name, low in (
+            ("batch", 1),
+            ("accumulate", 1),
+            ("drawn", 0),
+            ("steps", 0),
+            ("warmup", 1),
+            ("check_clips", 1),
+        ):
             if getattr(self, name) < low:
                 raise UserError(f"{name} is at least {low}, not {getattr(self, name)}.")
         for name in ("minutes", "rate", "seconds", "clip", "memory", "ema"):
@@ -122,6 +129,9 @@ class Settings:
         for name in ("null_share", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} is at least 0 and less than 1, not {getattr(self, name)}.")
+        numbers = [isinstance(level, int | float) and not isinstance(level, bool) for level in self.levels]
+        if numbers != [True, True] or not self.levels[0] <= self.levels[1] <= 0:
+            raise UserError(f"levels are two, in dB full scale, the lower one first, not {self.levels}.")
         if self.drawn and self.batch % self.drawn:
             raise UserError(f"A batch of {self.batch} is no multiple of {self.drawn} examples drawn together.")
 

@@ -7,6 +7,7 @@ activations are fitted, and the stems are cut out with a Wiener mask.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sourceprior.audio import replacing
 from sourceprior.baselines.listening import heard
 from sourceprior.datasets import SPEECH, Clip
 from sourceprior.errors import UserError
@@ -23,6 +25,8 @@ from sourceprior.stft import istft, stft
 ATOMS = 32
 SPEECH_ATOMS = 64
 
+LEARNED_FROM = "learned from"
+"""Name of the hash of the clips in a file's metadata."""
 _EPS = 1e-8
 
 
@@ -106,15 +110,34 @@ def learn(
     return dictionaries
 
 
-def save(dictionaries: Mapping[str, Tensor], path: str | Path) -> None:
-    """Write dictionaries as safetensors, one tensor per label."""
-    save_file({label: w.contiguous() for label, w in dictionaries.items()}, path)
+def save(dictionaries: Mapping[str, Tensor], path: str | Path, clips: Sequence[Clip] = ()) -> None:
+    """Write dictionaries as safetensors, one tensor per label, and a hash of the clips they were learned from.
+
+    Raises UserError where it cannot be written.
+    """
+    with replacing(Path(path)) as part:
+        save_file({label: w.contiguous() for label, w in dictionaries.items()}, part, {LEARNED_FROM: digest(clips)})
 
 
-def load(path: str | Path) -> dict[str, Tensor]:
-    """Read dictionaries that `save` wrote. Raises UserError for a file that holds something else."""
+def load(path: str | Path, clips: Sequence[Clip] = ()) -> dict[str, Tensor]:
+    """Read dictionaries that `save` wrote.
+
+    Raises UserError for a file that holds something else, or dictionaries of other clips than these, if there are any.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            return {label: file.get_tensor(label) for label in file.keys()}  # noqa: SIM118 (not a mapping)
+            told = (file.metadata() or {}).get(LEARNED_FROM)
+            found = {label: file.get_tensor(label) for label in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError):
-        raise UserError(f"'{path}' is not a file of NMF dictionaries.") from None
+        told = None
+    if told is None:
+        raise UserError(f"'{path}' is not a file of NMF dictionaries.")
+    if clips and told != digest(clips):
+        raise UserError(f"The dictionaries in '{path}' were learned from other clips: name another file.")
+    return found
+
+
+def digest(clips: Sequence[Clip]) -> str:
+    """Hash of a list of clips: their names, labels and lengths, not where they lie."""
+    facts = [(clip.path.name, clip.label, clip.licence, clip.seconds) for clip in clips]
+    return hashlib.sha256(repr(sorted(facts)).encode("utf-8", "backslashreplace")).hexdigest()[:16]

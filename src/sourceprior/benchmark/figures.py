@@ -68,7 +68,7 @@ def figure2(
         files = {rule: _file(folder, spec, rule, settings) for rule in RULES}
         if all(file.is_file() for file in files.values()):
             traces = {rule: _load(file, form, steps) for rule, file in files.items()}
-            picture = f"figure2_{spec.task}_{spec.index + 1}.png"
+            picture = f"figure2_{spec.task}_{spec.samples / spec.sample_rate:g}s_{spec.index + 1}.png"
             figure_2(traces, [label.replace("_", " ") for label in spec.labels], spec.sample_rate, folder / picture)
             found[picture] = {rule: summary(trace) for rule, trace in traces.items()}
     with in_place(folder / "figure2.json") as part:

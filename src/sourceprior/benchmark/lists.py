@@ -34,7 +34,7 @@ def columns_of(what: str, tasks: Sequence[str] | None, seconds: float) -> list[t
     if what == "table3":
         return [(TASK_OF[what], 2.0), (TASK_OF[what], 4.0)]
     default = {"table2": list(TASKS), "table4": [TASK_OF["table4"]], "figure2": ["two_sounds"]}[what]
-    return [(task, seconds) for task in tasks or default]
+    return [(task, seconds) for task in dict.fromkeys(tasks or default)]
 
 
 def draw_columns(

@@ -20,7 +20,7 @@ def baseline(
     size: Annotated[str, typer.Option(help="small (for two cores) or paper.")] = "small",
     batch: Annotated[int, typer.Option(min=1, help="Mixtures per step.")] = 4,
     seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a mixture to train on.")] = 2.0,
-    rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Learning rate.")] = 1e-3,
     speech: Annotated[
         str, typer.Option(help="single: one utterance; joined: a speaker's utterances until the mixture is full.")
     ] = "single",
@@ -36,10 +36,11 @@ def baseline(
     from sourceprior.errors import UserError, alternatives
     from sourceprior.runs import per_licence
     from sourceprior.sampling import find_device
-    from sourceprior.separation import make_folder
+    from sourceprior.separation import check_seed, make_folder
 
     if action != "train":
         raise UserError(f"`sourceprior baseline` knows train, not '{action}'.")
+    check_seed(seed)
     sizes = module_of(kind).SIZES
     if size not in sizes:
         raise UserError(f"There is no size {size!r} of {kind}; choose {alternatives(list(sizes))}.")

@@ -70,7 +70,7 @@ def benchmark(
     list_seed: Annotated[int, typer.Option(help="Seed of the mixture lists.")] = 0,
     mixtures: Annotated[Path | None, typer.Option(help="A mixture list to use in place of drawing one.")] = None,
     min_clips: Annotated[
-        int | None, typer.Option(help="Clips a sound class must have in the split (test: 4, others: 2).")
+        int | None, typer.Option(min=1, help="Clips a sound class must have in the split (test: 4, others: 2).")
     ] = None,
     licence: Annotated[
         str, typer.Option(help="commercial or any: of the clips mixed and learned from.")
@@ -176,9 +176,12 @@ def benchmark(
     )  # fmt: skip
     table = {"table2": rows.table2, "table3": rows.table3, "table4": rows.table4}[what](means)
     wanted = against or ("hybrid" if what == "table4" else "posterior_mean")
-    if against:
-        rows.choose(table, [against])
-    chosen = [] if report_only else rows.choose(table, method)
+    if against and against not in (one.name for one in table):
+        raise UserError(
+            f"There is no method {against!r} in this table; choose {alternatives([r.name for r in table])}."
+        )
+    asked = rows.choose(table, method)
+    chosen = [] if report_only else asked
     measuring = {"zero_mean": zero_mean, "pesq": pesq and pesq_known()}
     remarks: list[str] = []
 
@@ -196,7 +199,10 @@ def benchmark(
     drawn = draw(max(limit, lists.measured_so_far(before)))
     make_folder(out)
     folder.note_command(out, what, sys.argv[1:])
-    lists.save(out / f"{what}.mixtures.jsonl", drawn)
+    kept = out / f"{what}.mixtures.jsonl"
+    # Not in the place of the list that was given, of which `--limit` takes some.
+    if not (mixtures and kept.exists() and kept.samefile(mixtures)):
+        lists.save(kept, drawn)
     with time_left(what, quiet) as tell_left:
         run(chosen, [specs[:limit] for specs in drawn], data, out, measuring, shard=part, keep_audio=audio,
             tell=tell_left, note=note)  # fmt: skip

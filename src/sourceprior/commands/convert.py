@@ -18,6 +18,7 @@ def convert(
 ) -> None:
     """Turn a published checkpoint into a prior: safetensors, config and card."""
     from sourceprior.errors import UserError
+    from sourceprior.learning_folder import write_folder
     from sourceprior.priors import SourcePrior
     from sourceprior.stem_files import make_folder
 
@@ -25,7 +26,7 @@ def convert(
         raise UserError(f"'{out}' is there already: choose another folder for the prior.")
     names = None if classes is None else listed(classes)
     prior = SourcePrior.from_released(checkpoint, names, weights=weights)
-    prior.save_pretrained(make_folder(out))
+    write_folder(prior, make_folder(out), {})
     count = sum(parameter.numel() for parameter in prior.denoiser.parameters())
     print(f"{count / 1e6:.2f} M parameters, {len(prior.labels)} labels; written to {out}")
 

@@ -110,6 +110,10 @@ def _build(
     inner, target = root.resolve(), (out / kind).resolve()
     if layout == "folder" and (target.is_relative_to(inner) or inner.is_relative_to(target)):
         raise UserError(f"The copies in '{out}' would be among the recordings of '{root}': choose an -o outside of it.")
+    if layout == "manifest" and (out / "manifest.csv").exists():
+        given = root / "manifest.csv" if root.is_dir() else root
+        if given.exists() and given.samefile(out / "manifest.csv"):
+            raise UserError(f"The manifest of the copies would take the place of '{given}': choose another -o.")
     found = {
         "vctk": lambda: vctk(root, mic, hold_out=valid != 0),
         "fsdkaggle2018": lambda: fsdkaggle2018(root, 0.05 if valid is None else valid),
@@ -176,5 +180,7 @@ def _shard(folder: Path, out: Path, split: list[str] | None, licence: str, megab
 
 
 def _tell(bad: list[str]) -> None:
+    from sourceprior.stem_files import printable
+
     if bad:
-        print(f"{len(bad)} clips that cannot be read were left out, such as {bad[0]}")
+        print(f"{len(bad)} clips that cannot be read were left out, such as {printable(bad[0])}")

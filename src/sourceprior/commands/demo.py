@@ -32,9 +32,11 @@ def demo(
         raise UserError(f"{folder} has no source files (*.flac); run the demo from the project's folder.")
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from sourceprior import audio
+    from sourceprior.audio import channels_first
     from sourceprior.metrics import si_sdr
     from sourceprior.plots import spectrograms
     from sourceprior.separation import separate
@@ -42,17 +44,25 @@ def demo(
 
     make_folder(out)
     mixture = folder / "mixture.wav"
+    mixed = audio.read(mixture)
+    sources = []
+    for path in truth.values():
+        source = audio.read(path)
+        if (source.sample_rate, source.samples.shape[1]) != (mixed.sample_rate, mixed.samples.shape[1]):
+            raise UserError(f"{path} has another rate or length than {mixture}: the stems cannot be compared with it.")
+        sources.append(source.samples.mean(0))
     with progress_bar("Separating", quiet) as callback:
         result = separate(mixture, None, list(truth), preset=preset, prior=prior or None, callback=callback)
     result.save(out)
-    shutil.copyfile(mixture, out / "mixture.wav")
+    if out.resolve() != folder.resolve():
+        shutil.copyfile(mixture, out / "mixture.wav")
 
     table = Table("source", "SI-SDR of the stem", "unprocessed", box=None, header_style="bold")
     notes = {}
-    for name, path in truth.items():
-        source = audio.read(path).samples[0]
-        before, after = (float(si_sdr(signal, source)) for signal in (result.mixture, result.stems[name]))
-        table.add_row(name, f"{after:.1f} dB", f"{before:.1f} dB")
+    for source, (name, stem) in zip(sources, result.stems.items(), strict=True):
+        heard = [channels_first(signal)[0].mean(0) for signal in (result.mixture, stem)]
+        before, after = (float(si_sdr(signal, source)) for signal in heard)
+        table.add_row(escape(name), f"{after:.1f} dB", f"{before:.1f} dB")
         notes[name] = f"·  SI-SDR {after:.1f} dB"
     # In place of the one that `save` has drawn, and told of in the report: with the figures in it.
     spectrograms({"mixture": result.mixture, **result.stems}, result.sample_rate, out / "spectrograms.png", notes)

@@ -23,7 +23,7 @@ def diagnose(
     reference: Annotated[
         list[Path] | None, typer.Option("--reference", help="True source, in the order of -s; for SI-SDR.")
     ] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="Look at its first seconds only.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, max=600, help="Look at its first seconds only.")] = None,
     preset: Annotated[str, typer.Option(help="paper or released.")] = "paper",
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Steps of the process.")] = 200,
     seed: Annotated[int, typer.Option(help="Same seed, same run; 0 or more.")] = 0,
@@ -38,6 +38,7 @@ def diagnose(
     from_noise: Annotated[
         bool, typer.Option("--from-noise", help="Run hybrid from noise, too, not only from the mixture.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run's files.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Show per step where guidance and prior pull against each other, for DPS, DSG and hybrid guidance.
@@ -54,7 +55,7 @@ def diagnose(
     from sourceprior.conditioning import guided
     from sourceprior.diagnostic_plots import figure_2, figure_3, side_by_side
     from sourceprior.diagnostics import Trace, conflicts, gamma_schedules, si_sdr, with_null
-    from sourceprior.errors import UserError
+    from sourceprior.errors import Diverged, UserError
     from sourceprior.fullband import downmix
     from sourceprior.labels import find
     from sourceprior.library import load_priors
@@ -65,6 +66,7 @@ def diagnose(
     from sourceprior.sampling import find_device
     from sourceprior.schedules import vp_linear
     from sourceprior.separation import check_seed, make_folder
+    from sourceprior.stem_files import file_name, refuse_files
     from sourceprior.vp import frozen
 
     check_seed(seed)
@@ -88,7 +90,16 @@ def diagnose(
         wave = audio.resample(mid, recording.sample_rate, rate, length)[0]
         return torch.from_numpy(np.ascontiguousarray(wave)).float()[None]
 
+    rules = {rule: options for rule, options in RULES.items() if from_noise or not options.get("from_noise")}
+    stem_files = {
+        rule: [out / rule.replace(" ", "_") / f"{file_name(own.name)}.wav" for own in sources] for rule in rules
+    }
+    others = [out / name for name in ("diagnostics.json", "figure2.png", "figure3.png", "stems.png", "table.md")]
+    targets = [*others, *(file for own in stem_files.values() for file in own)]
+    refuse_files(targets, overwrite, read=[mixture, *(reference or ())])
     y = mono(mixture)
+    if y.shape[1] < audio.SHORT * rate:
+        raise UserError(f"{mixture} is shorter than {audio.SHORT:g} s: there is nothing to show of it.")
     scale = scale_of(sources)
     if preset == "released":
         sources = under(sources, whole)
@@ -107,9 +118,7 @@ def diagnose(
     problem = Mixture(y, lambda x, sigma: network(scale * x, scale * sigma) / scale, len(sources))
 
     traces, stems = {}, {}
-    for rule, options in RULES.items():
-        if options.get("from_noise") and not from_noise:
-            continue
+    for rule, options in rules.items():
         run = recipe(preset, steps=steps, **options)
         total = len(run.process())
         keep = tuple(sorted({0, total // 4, total // 2, 3 * total // 4}))
@@ -117,15 +126,18 @@ def diagnose(
         with progress_bar(rule, quiet) as bar, torch.no_grad(), frozen(s.prior.denoiser for s in sources):
             hooks = {"trace": traces[rule], "callback": lambda i, n, *_, b=bar: b(i + 1, n)}
             stems[rule] = run(problem, generators=seeded(1, seed), **hooks)[0]
-        for k, own in enumerate(sources):
-            folder = make_folder(out / rule.replace(" ", "_"))
+        if not bool(stems[rule].isfinite().all()):
+            raise Diverged(f"The setting {rule} diverged: choose a smaller --label-scale or other --steps.")
+        for k, file in enumerate(stem_files[rule]):
+            make_folder(file.parent)
             wave = (stems[rule][k] / gain).cpu().numpy()
-            audio.write(folder / f"{own.name}.wav", wave[None], rate, audio.FileFormat("WAV", "FLOAT"))
+            audio.write(file, wave[None], rate, audio.FileFormat("WAV", "FLOAT"))
 
     names = [s.name for s in sources]
     report = {"sources": names, "preset": preset, "steps": steps, "seed": seed, "label_scale": label_scale}
     report |= {rule: replace(trace, states={}).table() for rule, trace in traces.items()}
-    (out / "diagnostics.json").write_text(json.dumps(with_null(report), allow_nan=False) + "\n")
+    with audio.replacing(out / "diagnostics.json") as part:
+        part.write_text(json.dumps(with_null(report), allow_nan=False) + "\n", encoding="utf-8")
     scores = None if true is None else {rule: si_sdr(own, true[0]).tolist() for rule, own in stems.items()}
     notes = None if scores is None else {rule: [f"{dB:.1f} dB" for dB in row] for rule, row in scores.items()}
     figure_2(traces, names, rate, out / "figure2.png")
@@ -141,7 +153,8 @@ def diagnose(
         lines.append([rule, *values, f"{float(left):.1f}", *shares])
     lines.insert(1, ["---"] * len(lines[0]))
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (out / "table.md").write_text(table + "\n")
+    with audio.replacing(out / "table.md") as part:
+        part.write_text(table + "\n", encoding="utf-8")
     if not quiet:
         print(f"{table}\nwritten to {out}; conflict: steps in which the bound of a source is positive, lost: in which")
         print("it is above the strength of the guidance (paper, eq. 9)")

@@ -38,7 +38,7 @@ def evaluate(
         str, typer.Option(help="commercial or any: of the clips mixed and learned from.")
     ] = "commercial",
     min_clips: Annotated[
-        int | None, typer.Option(help="Clips a sound class must have in the split (test: 4, others: 2).")
+        int | None, typer.Option(min=1, help="Clips a sound class must have in the split (test: 4, others: 2).")
     ] = None,
     speech: Annotated[
         str | None,

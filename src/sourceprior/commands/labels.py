@@ -15,7 +15,7 @@ def labels(
     ] = None,
 ) -> None:
     """List the sources that the priors know, and what may be done with them."""
-    from sourceprior.datasets import VOICE_GROUP
+    from sourceprior.datasets import VOICE_GROUP, is_voice_group
     from sourceprior.library import load_priors
     from sourceprior.licences import licences_of, use_of_label
 
@@ -38,17 +38,18 @@ def labels(
         print(json_format.dumps(list(rows.values()), indent=2, ensure_ascii=False))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("label", "prior", "licence", "use", box=None, header_style="bold")
     by_use: dict[str, list[str]] = {}
     for row in rows.values():
         use = str(row["use"])
-        table.add_row(str(row["label"]), str(row["prior"]), str(row["licence"]), use.partition(",")[0])
+        table.add_row(*(escape(str(row[key])) for key in ("label", "prior", "licence")), escape(use.partition(",")[0]))
         by_use.setdefault(use, []).append(str(row["label"]))
     Console().print(table)
     for use, names in by_use.items():
         print(f"{f'{len(names)} labels' if len(names) > 3 else ', '.join(names)}: {use}.")
-    if any(label.startswith(VOICE_GROUP) for label in rows):
+    if any(map(is_voice_group, rows)):
         print(f'"{VOICE_GROUP}1" and so on are groups of voices that sound alike, from low to high.')
     print('"anything" stands for any sound. Case, spaces, hyphens and underscores in a label do not matter.')

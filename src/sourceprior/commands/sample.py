@@ -13,7 +13,7 @@ def sample(
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 1,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the files.")] = Path("out"),
     seconds: Annotated[float, typer.Option(min=0.1, max=60, help="Length of each.")] = 4.0,
-    steps: Annotated[int, typer.Option(min=1, max=10000, help="Steps of the process.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, max=5000, help="Steps of the process.")] = 200,
     seed: Annotated[int, typer.Option(help="Same seed, same sounds; 0 or more.")] = 0,
     label_scale: Annotated[
         float, typer.Option(min=0, max=100, help="How much the label counts: 2 exaggerates it, 0 forgets it.")
@@ -23,6 +23,7 @@ def sample(
     precision: Annotated[
         str | None, typer.Option(help="Of the networks: float32 or bfloat16; else what each prior says.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of these names.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Generate sounds of one label from a prior, without any recording."""
@@ -31,7 +32,7 @@ def sample(
     from sourceprior import audio
     from sourceprior.ancestral import ancestral
     from sourceprior.conditioning import guided
-    from sourceprior.errors import UserError
+    from sourceprior.errors import Diverged, UserError
     from sourceprior.labels import find
     from sourceprior.library import load_priors
     from sourceprior.presets import scale_of, seeded
@@ -40,14 +41,14 @@ def sample(
     from sourceprior.sampling import find_device
     from sourceprior.schedules import vp_linear
     from sourceprior.separation import check_seed, make_folder
-    from sourceprior.stem_files import earlier_run
+    from sourceprior.stem_files import earlier_run, file_name, refuse_files
 
     check_seed(seed)
     (source,) = with_precision(find([label], load_priors(prior or None)), precision)
-    names = [f"{source.name}_{index + 1}.wav" for index in range(count)]
+    names = [f"{file_name(source.name)}_{index + 1}.wav" for index in range(count)]
     if taken := sorted(set(names) & set(earlier_run(out).files)):
         raise UserError(f"{out} holds stems of a recording, {taken[0]} among them: choose another folder with -o.")
-    make_folder(out)
+    refuse_files([make_folder(out) / name for name in names], overwrite)
     place = find_device(device)
     denoise = guided(joint([source], place), [source], label_scale, place)
     scale = scale_of([source])
@@ -61,6 +62,8 @@ def sample(
             like=torch.empty(0, device=place),
             callback=lambda step, total, *_: callback(step + 1, total),
         )
+    if not bool(waves.isfinite().all()):
+        raise Diverged("The sampling diverged: choose a smaller --label-scale.")
     for name, wave in zip(names, waves.cpu().numpy(), strict=True):
         audio.write(out / name, wave, source.prior.sample_rate, audio.FileFormat("WAV", "FLOAT"))
     if not quiet:

@@ -49,7 +49,12 @@ def train(
         bool | None, typer.Option(help="Compile the step (a minute or two, then several times faster).")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="bf16, where the machine is quicker with it, or fp32.")] = None,
-    memory: Annotated[float | None, typer.Option(help="GB for decoded clips; more data goes through in turns.")] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            help="GB for decoded clips; more data goes through in turns, but for a pack's, which are decoded at once."
+        ),
+    ] = None,
     check_minutes: Annotated[float | None, typer.Option(help="Minutes between checks on the valid split.")] = None,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints, beside one every 3 minutes.")] = 0,
     change: Annotated[

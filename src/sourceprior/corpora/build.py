@@ -114,7 +114,7 @@ def _current(copy: Path, original: Path, sample_rate: int) -> bool:
 
 def _mark(original: Path) -> str:
     """What tells a file from another one of the same time, in a few letters: its place and size."""
-    return hashlib.sha256(f"{original.stat().st_size} {original.resolve()}".encode()).hexdigest()[:16]
+    return hashlib.sha256(b"%d %b" % (original.stat().st_size, os.fsencode(original.resolve()))).hexdigest()[:16]
 
 
 def _copy(entry: Entry, copy: Path, sample_rate: int) -> str:
@@ -160,7 +160,7 @@ def _row(entry: Entry, path: Path, wave: np.ndarray, sample_rate: int) -> dict[s
         "rms_db": f"{10 * np.log10(max(power, 1e-20)):.2f}",
         "peak": f"{float(np.abs(wave).max()):.4f}",
         "source": entry.source,
-        "original_id": entry.identity,
+        "original_id": entry.original_id or entry.identity,
         "licence": entry.licence,
         "group": entry.group,
         "gender": entry.gender,

@@ -6,12 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
+from sourceprior.audio import ENDINGS
+from sourceprior.stem_files import printable
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One recording of a single source.
+    """One recording of a single source. Names that are no UTF-8 lose what cannot be written down.
 
     Attributes:
         path: the file.
@@ -19,11 +20,12 @@ class Entry:
         split: "train", "valid" or "test".
         label: class of a sound, speaker of speech.
         source: name of the data set.
-        identity: the recording's own name in it.
+        identity: the recording's own name in it, which its copy is called after.
         licence: SPDX-like name.
         group: recordings of one group belong into one split (a speaker, a Freesound recording).
         gender, age: of a speaker, as text, where known.
         trim: cut silence off both ends.
+        original_id: what the data set itself calls the recording; its identity where empty.
     """
 
     path: Path
@@ -37,6 +39,11 @@ class Entry:
     gender: str = ""
     age: str = ""
     trim: bool = False
+    original_id: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("label", "source", "identity", "group"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
 
 @dataclass

@@ -6,14 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sourceprior.audio import ENDINGS
 from sourceprior.corpora.entries import Entry, Found, recordings
 from sourceprior.corpora.splits import FEWEST, SPLITS, is_split, place_of
 from sourceprior.errors import UserError
 from sourceprior.licences import NOT_STATED
 
+TEST_SHARE = VALID_SHARE = 0.1
+
 
 def folder(
-    root: Path, kind: str = "sound", licence: str = NOT_STATED, test_share: float = 0.1, valid_share: float = 0.1
+    root: Path,
+    kind: str = "sound",
+    licence: str = NOT_STATED,
+    test_share: float = TEST_SHARE,
+    valid_share: float = VALID_SHARE,
 ) -> Found:
     """Recordings by class (`kind` "sound") or by speaker ("speech").
 
@@ -24,7 +31,8 @@ def folder(
     group and stay together, unless that leaves fewer than FEWEST groups of a class.
 
     Raises:
-        UserError: an unknown kind, shares that leave nothing to train with, or no recordings in folders.
+        UserError: an unknown kind, shares where ROOT has these splits or that leave nothing to train with, or no
+            recordings in folders.
     """
     if kind not in ("sound", "speech"):
         raise UserError(f"The recordings are of the kind sound or speech, not {kind!r}.")
@@ -32,7 +40,11 @@ def folder(
         raise UserError("The shares of test and valid must not be negative, and together below 1.")
     given = [split for split in SPLITS if is_split(root / split)]
     found = Found()
+    if given and (test_share != TEST_SHARE or ("valid" in given and valid_share != VALID_SHARE)):
+        raise UserError(f"'{root}' has its own {' and '.join(given)}: leave the shares of test and valid out.")
     for top in [root / split for split in given] or [root]:
+        if loose := [path for path in top.iterdir() if path.suffix.lower() in ENDINGS] if top.is_dir() else []:
+            found.skipped["in no folder of a class or speaker"] += len(loose)
         for own in sorted(path for path in top.iterdir() if path.is_dir()) if top.is_dir() else []:
             files = recordings(own)
             groups = [own.name] * len(files) if kind == "speech" else _groups(own, files)

@@ -39,8 +39,8 @@ def fsdkaggle2018(root: Path, valid_share: float = 0.05) -> Found:
             # By the list, not by the files that are there: a missing clip moves no other one.
             held = held_out(((row["label"], _recording(row)) for row in listed), valid_share if split == "train" else 0)
             for row in listed:
-                # Clips of the competition that were only padding.
-                if row["label"] in ("", "None"):
+                # Clips of the competition that were only padding, and rows that end early.
+                if not row["fname"] or row["label"] in (None, "", "None"):
                     found.skipped["without a class"] += 1
                     continue
                 path = root / PARTS[split][0] / row["fname"]
@@ -58,7 +58,7 @@ def fsdkaggle2018(root: Path, valid_share: float = 0.05) -> Found:
 def _recording(row: Mapping[str, str]) -> str:
     """What clips of one Freesound recording have in common."""
     recording = row.get("freesound_id") or row.get("fsID") or ""
-    return f"fs{recording}" if recording else Path(row["fname"]).stem
+    return f"fs{recording}" if recording else Path(row["fname"] or "").stem
 
 
 def licence_of(text: str) -> str:

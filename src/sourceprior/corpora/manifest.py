@@ -27,6 +27,7 @@ def manifest(file: Path) -> Found:
         label = row.get("speaker") or row["label"] if row["kind"] == "speech" else row["label"]
         found.entries.append(
             Entry(path, row["kind"], row["split"], label, row.get("source") or file.parent.name, path.stem,
-                  row["licence"], row.get("group") or label, row.get("gender") or "", row.get("age") or "")
+                  row["licence"], row.get("group") or label, row.get("gender") or "", row.get("age") or "",
+                  original_id=row.get("original_id") or "")
         )  # fmt: skip
     return found

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from sourceprior.corpora.entries import ENDINGS
+from sourceprior.audio import ENDINGS
 
 SPLITS = ("train", "valid", "test")
 FEWEST = 4

@@ -127,7 +127,8 @@ class ConvUNet(nn.Module):
     def forward(self, x: Tensor, noise: Tensor, label: Tensor) -> Tensor:
         """x (B, inputs, bins, frames), noise (B,) = ln(sigma / level), label (B,) -> (B, outputs, bins, frames)."""
         frames = x.shape[-1]
-        x = F.pad(x, (0, -frames % self.frame_multiple))
+        # Two columns at the bottom or more: oneDNN's strided convolutions in bfloat16 read beyond maps of two columns.
+        x = F.pad(x, (0, max(2 * self.frame_multiple - frames, -frames % self.frame_multiple)))
         angle = noise[:, None].float() * self.frequencies
         condition = F.silu(self.noise_embedding(torch.cat((angle.cos(), angle.sin()), 1)) + self.class_embedding(label))
 
