@@ -54,14 +54,30 @@ def test_a_source_that_is_quiet_but_there_is_kept():
     assert torch.equal(silence_absent(stems, knowing(true), LEVEL, RATE), stems)
 
 
+def judged(y: torch.Tensor, level: float, *answers: tuple[float, float]) -> float:
+    """What is left of a stem `level * y` where the looks answer with so much of y, the last one again and again."""
+    left = list(answers)
+
+    def look(_: torch.Tensor, sigma: float) -> torch.Tensor:
+        own, other = left.pop(0) if len(left) > 1 else left[0]
+        return torch.stack([other * y, own * y])[None]
+
+    stems = torch.stack([(1 - level) * y, level * y])
+    return rms(silence_absent(stems, Mixture(y[None], look, 2), LEVEL, RATE)[1].numpy()) / rms(stems[1].numpy())
+
+
 def test_the_same_looks_silence_a_faint_stem_and_keep_a_louder_one():
+    # U is -15 dB: neither clearly there nor clearly absent; the other one would take the stem by 4.5 dB more.
     y = sources(1.0)[0]
-    # L is -10 dB and U -15 dB at both noise levels: neither clearly there nor clearly absent.
-    problem = Mixture(y[None], lambda x, sigma: torch.stack([0.9 * y, 0.316 * y])[None], 2)
-    for level, kept in ((0.1, SILENT), (0.316, 1.0)):
-        stems = torch.stack([(1 - level) * y, level * y])
-        found = silence_absent(stems, problem, LEVEL, RATE)
-        assert rms(found[1].numpy()) == pytest.approx(kept * rms(stems[1].numpy()), rel=0.15)
+    assert judged(y, 0.1, (0.316, 0.9)) == pytest.approx(SILENT, rel=0.2)
+    assert judged(y, 0.45, (0.316, 0.9)) == pytest.approx(1, abs=0.01)
+
+
+def test_a_stem_that_another_source_would_take_is_silenced():
+    y = sources(1.0)[0]
+    look = (0.316, 0.9)
+    assert judged(y, 0.25, look, (0.25, 0.0), (0.0, 0.01)) == pytest.approx(1, abs=0.01)
+    assert judged(y, 0.25, look, (0.05, 0.0), (0.0, 0.25)) == pytest.approx(SILENT, rel=0.2)
 
 
 def test_a_source_is_not_absent_for_a_moment():

@@ -1,16 +1,21 @@
 """Where a source is absent for some seconds, its stem is silent there.
 
 A solver shares everything out, and a source that is not there at the time keeps a little of the others, 10 to 20 dB
-below them. Whether it is there is asked of the denoisers: they look at the mixture y as d_k = D_k(y + sigma z) at two
-noise levels, and energies are compared with that of y around each moment, in dB. L is the energy of d_k. A source that
-is there gains when the noise falls, as more of it can be made out; one that is not there loses, as it can be told that
-nothing of it is there. U is the energy that d_k shares with y - sum_j d_j over the others, with what nobody else
-claims, and S that of the stem, which the solver found. A source is taken to be absent where
+below them. Whether it is there is asked of the denoisers, at one noise level, and energies are compared with that of
+the mixture y around each moment, in dB:
 
-    L(fine) + 3 (L(fine) - L(coarse)) + U(fine) + 2 S < ABSENT
+    U      what the source claims and nobody else does: the energy that d_k = D_k(y + sigma z) shares with
+           y - sum_j d_j over the others
+    S      of its stem s_k, which the solver found
+    own    what its denoiser keeps of that stem: D_k(s_k + sigma z) s_k
+    other  the most that another one would take of it, given all stems but its own: D_j(y - s_j + sigma z) s_k
 
-for some seconds and its stem is not loud there. What its stem held there is handed out to the others bin by bin, so
-that the stems add up as before.
+A source is taken to be absent where
+
+    U + S + own - other < ABSENT
+
+for some seconds and its stem is not loud there: its stem is faint, somebody else explains what it claims, and takes the
+stem for their own. What its stem held there is handed out to the others bin by bin, so that the stems add up as before.
 """
 
 from __future__ import annotations
@@ -25,15 +30,15 @@ from sourceprior.mixture import Mixture
 from sourceprior.solvers.posterior_mean import smoothed
 from sourceprior.stft import istft, stft
 
-FINE, COARSE = 0.5, 1.0
-"""Noise levels of the two looks, in units of the level of a typical source."""
-ABSENT, PRESENT = -64.0, -56.0
+NOISE = 0.25
+"""Its level, in units of that of a typical source."""
+ABSENT, PRESENT = -31.0, -27.0
 """dB of the rule above: silent below the one, unchanged above the other; read off valid, see docs/experiments.md."""
 STRETCH = 4.0
 """Seconds that are judged together."""
 LASTING = 4.5
 """Seconds that a source must be absent for, and more: one that its prior misses for a moment is there around it."""
-FAINT, LOUD = -8.0, -6.0
+FAINT, LOUD = -6.0, -4.0
 """dB of the mixture: a louder stem is kept whatever the denoisers say, as the solver found no other place."""
 SILENT = 0.01
 """What is left of the stem of an absent source."""
@@ -51,15 +56,18 @@ def silence_absent(stems: Tensor, problem: Mixture, level: float, rate: int, see
         seed: of the looks' noise.
     """
     y = problem.y[0]
-    stem = decibel(stems, stems, y, rate)
-    loud = np.clip((stem - FAINT) / (LOUD - FAINT), 0, 1)
+    level_of_stem = decibel(stems, stems, y, rate)
+    loud = np.clip((level_of_stem - FAINT) / (LOUD - FAINT), 0, 1)
     if len(stems) == 1 or loud.min() == 1:
         return stems
-    z = standard_normal((1, y.shape[-1]), [torch.Generator().manual_seed(seed)], problem.y)
-    looks = [problem.denoise((y + part * level * z).expand(1, len(stems), -1), part * level) for part in (FINE, COARSE)]
-    fine, coarse = (decibel(look[0], look[0], y, rate) for look in looks)
-    unclaimed = y - looks[0][0].sum(0) + looks[0][0]
-    evidence = fine + 3 * (fine - coarse) + decibel(looks[0][0], unclaimed, y, rate) + 2 * stem
+    z = NOISE * level * standard_normal((1, y.shape[-1]), [torch.Generator().manual_seed(seed)], problem.y)[0]
+    look = problem.denoise((y + z).expand(1, len(stems), -1), NOISE * level)[0]
+    kept = problem.denoise((stems + z)[None], NOISE * level)[0]
+    taken = problem.denoise((y - stems + z)[None], NOISE * level)[0]
+    own = decibel(kept, stems, y, rate)
+    other = np.stack([np.max(decibel(without(taken, k), stem, y, rate), axis=0) for k, stem in enumerate(stems)])
+    claimed = decibel(look, y - look.sum(0) + look, y, rate)
+    evidence = claimed + level_of_stem + own - other
     there = lasting(np.maximum(loud, np.clip((evidence - ABSENT) / (PRESENT - ABSENT), 0, 1)))
     if there.min() == 1:
         return stems
@@ -69,6 +77,11 @@ def silence_absent(stems: Tensor, problem: Mixture, level: float, rate: int, see
     power = smoothed(stft(parts))
     shares = (power + 1e-20) / (power + 1e-20).sum(0)
     return kept + istft(shares * stft((stems - kept).sum(0)), y.shape[-1])[: len(stems)]
+
+
+def without(signals: Tensor, index: int) -> Tensor:
+    """Signals `(K, N)` but for one."""
+    return torch.cat([signals[:index], signals[index + 1 :]])
 
 
 def lasting(there: np.ndarray) -> np.ndarray:
