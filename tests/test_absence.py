@@ -1,5 +1,6 @@
 """The stem of a source that is absent for some seconds is silent there; one that is there keeps what it has."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ import torch
 
 from conftest import LEVEL, RATE
 from sourceprior import separate
-from sourceprior.absence import LASTING, SILENT, lasting, silence_absent
+from sourceprior.absence import LASTING, SILENT, lasting, rivals_of, silence_absent
 from sourceprior.audio import decibel, rms
 from sourceprior.local_level import GRID
 from sourceprior.mixture import Mixture
+from sourceprior.priors import Source
 
+BOTH = ~np.eye(2, dtype=bool)
+"""Each is the other's rival."""
 DEMO = Path(__file__).parent.parent / "examples" / "demo"
 
 
@@ -38,7 +42,7 @@ def knowing(true: torch.Tensor, noise_std: float = 0.0) -> Mixture:
 def test_silent_where_it_is_absent_and_unchanged_where_it_is_there():
     true = sources(1.0)
     stems = leaky(true, 0.1)
-    found = silence_absent(stems, knowing(true), LEVEL, RATE)
+    found = silence_absent(stems, knowing(true), LEVEL, RATE, BOTH)
     torch.testing.assert_close(found.sum(0), stems.sum(0), rtol=0, atol=1e-5)
     absent, there = slice(11 * RATE, 16 * RATE), slice(0, 5 * RATE)
     assert rms(found[1, absent].numpy()) < 1.1 * SILENT * rms(stems[1, absent].numpy())
@@ -51,7 +55,7 @@ def test_silent_where_it_is_absent_and_unchanged_where_it_is_there():
 def test_a_source_that_is_quiet_but_there_is_kept():
     true = sources(0.3)[:, : 8 * RATE]
     stems = leaky(true, 0.01)
-    assert torch.equal(silence_absent(stems, knowing(true), LEVEL, RATE), stems)
+    assert torch.equal(silence_absent(stems, knowing(true), LEVEL, RATE, BOTH), stems)
 
 
 def judged(y: torch.Tensor, level: float, *answers: tuple[float, float]) -> float:
@@ -63,7 +67,7 @@ def judged(y: torch.Tensor, level: float, *answers: tuple[float, float]) -> floa
         return torch.stack([other * y, own * y])[None]
 
     stems = torch.stack([(1 - level) * y, level * y])
-    return rms(silence_absent(stems, Mixture(y[None], look, 2), LEVEL, RATE)[1].numpy()) / rms(stems[1].numpy())
+    return rms(silence_absent(stems, Mixture(y[None], look, 2), LEVEL, RATE, BOTH)[1].numpy()) / rms(stems[1].numpy())
 
 
 def test_the_same_looks_silence_a_faint_stem_and_keep_a_louder_one():
@@ -101,13 +105,37 @@ def test_nobody_asks_about_a_loud_stem_or_a_single_one():
 
     stems = sources(1.0)[:, : 8 * RATE]
     for few in (stems, stems[:1]):
-        assert silence_absent(few, Mixture(few.sum(0)[None], never, len(few)), LEVEL, RATE) is few
+        own = BOTH[: len(few), : len(few)]
+        assert silence_absent(few, Mixture(few.sum(0)[None], never, len(few)), LEVEL, RATE, own) is few
+
+
+def test_sources_that_are_alike_do_not_silence_each_other(priors):
+    # Of two speakers and a dog each speaker's prior claims both of them, and would take the other's stem.
+    speech, sounds = priors
+    pair = [Source(speech, speech.index("speech"), name) for name in ("speech_1", "speech_2")]
+    dog, rest = (Source(sounds, sounds.index(label), label) for label in ("Bark", "anything"))
+    expected = [
+        [False, False, True, False],
+        [False, False, True, False],
+        [True, True, False, False],
+        [True] * 3 + [False],
+    ]
+    assert rivals_of([*pair, dog, rest]).tolist() == expected
+    parted = replace(
+        speech, labels=("speech", "voice_1", "voice_2"), config={"parts": {"speech": ["voice_1", "voice_2"]}}
+    )
+    three = [Source(parted, index, label) for index, label in enumerate(parted.labels)]
+    assert rivals_of(three).astype(int).tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0]]
+    clips = {name: np.tile(sf.read(DEMO / f"{name}.flac", dtype="float32")[0], 3) for name in ("speech", "dog_bark")}
+    stems = separate(sum(clips.values()), RATE, ["speech", "speech", "dog_bark"], preset="fast").stems
+    both = sum(stem for name, stem in stems.items() if name != "dog_bark")
+    assert decibel(rms(both)) > decibel(rms(clips["speech"])) - 3
 
 
 def test_what_is_unexplained_takes_its_share():
     true = sources(1.0)
     stems = 0.8 * leaky(true, 0.1)
-    found = silence_absent(stems, knowing(true, noise_std=0.01), LEVEL, RATE)
+    found = silence_absent(stems, knowing(true, noise_std=0.01), LEVEL, RATE, BOTH)
     absent = slice(11 * RATE, 16 * RATE)
     left, right = (rms((true.sum(0) - signals.sum(0))[absent].numpy()) for signals in (found, stems))
     assert left > right

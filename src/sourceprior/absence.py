@@ -5,28 +5,33 @@ below them. Whether it is there is asked of the denoisers, at one noise level, a
 the mixture y around each moment, in dB:
 
     U      what the source claims and nobody else does: the energy that d_k = D_k(y + sigma z) shares with
-           y - sum_j d_j over the others
+           y - sum_j d_j over its rivals
     S      of its stem s_k, which the solver found
     own    what its denoiser keeps of that stem: D_k(s_k + sigma z) s_k
-    other  the most that another one would take of it, given all stems but its own: D_j(y - s_j + sigma z) s_k
+    other  the most that a rival would take of it, given all stems but its own: D_j(y - s_j + sigma z) s_k
 
 A source is taken to be absent where
 
     U + S + own - other < ABSENT
 
-for some seconds and its stem is not loud there: its stem is faint, somebody else explains what it claims, and takes the
-stem for their own. What its stem held there is handed out to the others bin by bin, so that the stems add up as before.
+for some seconds and its stem is not loud there. Its stem is faint, a rival explains what it claims, and takes the stem
+for its own. Sources of one label, a label and a part of it, and "anything" are nobody's rivals: what they would take
+tells nothing. What the stem held there is handed out to the others bin by bin: stems add up as before.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sourceprior.initial import standard_normal
+from sourceprior.labels import ANYTHING
 from sourceprior.local_level import GRID, around, between, step_samples
 from sourceprior.mixture import Mixture
+from sourceprior.priors import Source
 from sourceprior.solvers.posterior_mean import smoothed
 from sourceprior.stft import istft, stft
 
@@ -45,7 +50,9 @@ SILENT = 0.01
 
 
 @torch.no_grad()
-def silence_absent(stems: Tensor, problem: Mixture, level: float, rate: int, seed: int = 0) -> Tensor:
+def silence_absent(
+    stems: Tensor, problem: Mixture, level: float, rate: int, rivals: np.ndarray, seed: int = 0
+) -> Tensor:
     """Stems `(K, N)` with those of absent sources silent where they are absent; they add up to what they did.
 
     Args:
@@ -53,22 +60,27 @@ def silence_absent(stems: Tensor, problem: Mixture, level: float, rate: int, see
         problem: of one mixture, `y` `(1, N)`; with a noise level the unexplained takes its share of what is freed.
         level: RMS of a typical source.
         rate: Hz.
+        rivals: whether source j is a rival of source k, `(K, K)`, see `rivals_of`; one that has none is never silenced.
         seed: of the looks' noise.
     """
     y = problem.y[0]
     level_of_stem = decibel(stems, stems, y, rate)
     loud = np.clip((level_of_stem - FAINT) / (LOUD - FAINT), 0, 1)
-    if len(stems) == 1 or loud.min() == 1:
+    loud[~rivals.any(1)] = 1
+    if loud.min() == 1:
         return stems
     z = NOISE * level * standard_normal((1, y.shape[-1]), [torch.Generator().manual_seed(seed)], problem.y)[0]
     look = problem.denoise((y + z).expand(1, len(stems), -1), NOISE * level)[0]
     kept = problem.denoise((stems + z)[None], NOISE * level)[0]
     taken = problem.denoise((y - stems + z)[None], NOISE * level)[0]
-    own = decibel(kept, stems, y, rate)
-    other = np.stack([np.max(decibel(without(taken, k), stem, y, rate), axis=0) for k, stem in enumerate(stems)])
-    claimed = decibel(look, y - look.sum(0) + look, y, rate)
-    evidence = claimed + level_of_stem + own - other
-    there = lasting(np.maximum(loud, np.clip((evidence - ABSENT) / (PRESENT - ABSENT), 0, 1)))
+    there = np.ones_like(loud)
+    for k in np.flatnonzero(rivals.any(1)):
+        claimed = decibel(look[k : k + 1], y - look[rivals[k]].sum(0), y, rate)[0]
+        own = decibel(kept[k : k + 1], stems[k], y, rate)[0]
+        other = decibel(taken[rivals[k]], stems[k], y, rate).max(0)
+        evidence = claimed + level_of_stem[k] + own - other
+        there[k] = np.clip((evidence - ABSENT) / (PRESENT - ABSENT), 0, 1)
+    there = lasting(np.maximum(loud, there))
     if there.min() == 1:
         return stems
     gain = torch.stack([between(row, step_samples(rate), 0, y.shape[-1]) for row in SILENT ** (1 - there)])
@@ -79,9 +91,19 @@ def silence_absent(stems: Tensor, problem: Mixture, level: float, rate: int, see
     return kept + istft(shares * stft((stems - kept).sum(0)), y.shape[-1])[: len(stems)]
 
 
-def without(signals: Tensor, index: int) -> Tensor:
-    """Signals `(K, N)` but for one."""
-    return torch.cat([signals[:index], signals[index + 1 :]])
+def rivals_of(sources: Sequence[Source]) -> np.ndarray:
+    """Whether source j (columns) is a rival of source k, `(K, K)`: another label, no part of it, and not any sound."""
+
+    def wholes(source: Source) -> set[tuple[int, str]]:
+        label = source.prior.labels[source.index]
+        parts = source.prior.config.get("parts", {})
+        return {(id(source.prior), name) for name in (label, *(w for w, inside in parts.items() if label in inside))}
+
+    def rival(one: Source, other: Source) -> bool:
+        own, its = ((id(s.prior), s.prior.labels[s.index]) for s in (one, other))
+        return its[1] != ANYTHING and own not in wholes(other) and its not in wholes(one)
+
+    return np.array([[rival(one, other) for other in sources] for one in sources])
 
 
 def lasting(there: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sourceprior import candidates, voices
-from sourceprior.absence import silence_absent
+from sourceprior.absence import rivals_of, silence_absent
 from sourceprior.blocks import Handover, Seam, cut
 from sourceprior.conditioning import guided
 from sourceprior.errors import Diverged, UserError, alternatives
@@ -336,7 +336,7 @@ def solve_pieces(
             )
         stems = finite(stems, settings.solver)
         if several and not untouched:
-            stems = silence_absent(stems, problem, level, rate, seed)
+            stems = silence_absent(stems, problem, level, rate, rivals_of(sources), seed)
         del problem
         give_back()
         # Runs may name sources that are alike in another order in the next block.
