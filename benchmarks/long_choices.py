@@ -124,10 +124,18 @@ def absence(clips: list[Clip], first: int = 0, count: int = 40) -> None:
         for what, columns in (("absent, seconds 30 dB down", (1, 2)), ("both there, SI-SDR in dB", (3, 4))):
             some = table[chosen][:, columns]
             some = some[np.isfinite(some).all(1)]
-            if len(some):
-                without, ruled = some.mean(0)
-                error = (some[:, 1] - some[:, 0]).std() / len(some) ** 0.5
-                print(f"{name}, {what}: {without:.2f}, with the rule {ruled:.2f} (± {error:.2f}), {len(some)} stems")
+            print_change(f"{name}, {what}", some)
+            if columns == (3, 4):
+                # A stem that holds nothing of its source is as good silent.
+                print_change(f"{name}, {what}, where it was above 0", some[some[:, 0] > 0])
+
+
+def print_change(what: str, figures: np.ndarray) -> None:
+    """Means of figures `(stems, 2)`, without and with the rule."""
+    if len(figures):
+        without, ruled = figures.mean(0)
+        error = (figures[:, 1] - figures[:, 0]).std() / len(figures) ** 0.5
+        print(f"{what}: {without:.2f}, with the rule {ruled:.2f} (± {error:.2f}), {len(figures)} stems")
 
 
 def patterns(labels: list[str], count: int) -> list[tuple[list[str], list[tuple[bool, bool]], np.ndarray, float]]:
