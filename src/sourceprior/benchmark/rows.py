@@ -245,7 +245,8 @@ def learned(name: str, title: str, context: Context) -> Row:
     listed = digest_of([(clip.path.name, clip.label, clip.seconds, clip.licence) for clip in clips])
 
     def make(labels: Sequence[str], progress: Progress | None) -> Ready:
-        file = context.cache / f"{name}.{digest_of([listed, sorted(labels)])}.safetensors"
+        # The second form: files of the first do not tell what they were learned from, and would be refused.
+        file = context.cache / f"{name}.{digest_of([2, listed, sorted(labels)])}.safetensors"
         bad: dict[str, str] = {}
 
         def ready(dictionary: Path) -> Ready:
