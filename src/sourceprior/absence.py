@@ -9,14 +9,16 @@ the mixture y around each moment, in dB:
     S      of its stem s_k, which the solver found
     own    what its denoiser keeps of that stem: D_k(s_k + sigma z) s_k
     other  the most that a rival would take of it, given all stems but its own: D_j(y - s_j + sigma z) s_k
+    N      of what sounds like the source where it is surest to be there, and not like its rivals (`likeness`)
 
 A source is taken to be absent where
 
-    U + S + own - other < ABSENT
+    U + 2 N + own - other < ABSENT
 
-for some seconds and its stem is not loud there. Its stem is faint, a rival explains what it claims, and takes the stem
-for its own. Sources of one label, a label and a part of it, and "anything" are nobody's rivals: what they would take
-tells nothing. What the stem held there is handed out to the others bin by bin: stems add up as before.
+for some seconds and its stem is not loud there: a rival explains what it claims, takes the stem for its own, and sounds
+like it. Of a source that is nowhere there for sure N tells nothing, and S + UNSURE stands in for 2 N. Sources of one
+label, a label and a part of it, and "anything" are nobody's rivals: what they would take tells nothing. What the stem
+held there is handed out to the others bin by bin: stems add up as before.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from torch import Tensor
 
 from sourceprior.initial import standard_normal
 from sourceprior.labels import ANYTHING
+from sourceprior.likeness import likeness
 from sourceprior.local_level import GRID, around, between, step_samples
 from sourceprior.mixture import Mixture
 from sourceprior.priors import Source
@@ -37,11 +40,15 @@ from sourceprior.stft import istft, stft
 
 NOISE = 0.25
 """Its level, in units of that of a typical source."""
-ABSENT, PRESENT = -31.0, -27.0
+ABSENT, PRESENT = -34.0, -30.0
 """dB of the rule above: silent below the one, unchanged above the other; read off valid, see docs/experiments.md."""
+UNSURE = -5.0
+"""dB, see above."""
+SURE = -18.0
+"""dB of U + S + own - other that a source has for a quarter of the time if it is there for sure."""
 STRETCH = 4.0
 """Seconds that are judged together."""
-LASTING = 4.5
+LASTING = 3.5
 """Seconds that a source must be absent for, and more: one that its prior misses for a moment is there around it."""
 FAINT, LOUD = -6.0, -4.0
 """dB of the mixture: a louder stem is kept whatever the denoisers say, as the solver found no other place."""
@@ -73,13 +80,17 @@ def silence_absent(
     look = problem.denoise((y + z).expand(1, len(stems), -1), NOISE * level)[0]
     kept = problem.denoise((stems + z)[None], NOISE * level)[0]
     taken = problem.denoise((y - stems + z)[None], NOISE * level)[0]
-    there = np.ones_like(loud)
+    asked = np.zeros_like(loud)
     for k in np.flatnonzero(rivals.any(1)):
         claimed = decibel(look[k : k + 1], y - look[rivals[k]].sum(0), y, rate)[0]
         own = decibel(kept[k : k + 1], stems[k], y, rate)[0]
-        other = decibel(taken[rivals[k]], stems[k], y, rate).max(0)
-        evidence = claimed + level_of_stem[k] + own - other
-        there[k] = np.clip((evidence - ABSENT) / (PRESENT - ABSENT), 0, 1)
+        asked[k] = claimed + own - decibel(taken[rivals[k]], stems[k], y, rate).max(0)
+    evidence = asked + level_of_stem
+    sure = np.quantile(evidence, 0.75, axis=1, keepdims=True) > SURE
+    *alike, whole = likeness(stems, y, evidence, rivals, step_samples(rate))
+    told = 2 * _decibel(_sums(np.array(alike)), _sums(whole))
+    evidence = np.where(sure, asked + told, evidence + UNSURE)
+    there = np.clip((evidence - ABSENT) / (PRESENT - ABSENT), 0, 1)
     there = lasting(np.maximum(loud, there))
     if there.min() == 1:
         return stems
@@ -123,16 +134,22 @@ def lasting(there: np.ndarray) -> np.ndarray:
 def decibel(signals: Tensor, others: Tensor, mixture: Tensor, rate: int) -> np.ndarray:
     """What signals `(K, N)` and others have in common around each moment: `(K, steps)` on a grid, -60 dB or more.
 
-    It is their product's mean over STRETCH seconds, in dB of the mixture's `(N,)` energy there.
+    It is their product's sum over STRETCH seconds, in dB of the mixture's `(N,)` energy there.
     """
-    whole = _means(mixture[None] * mixture, rate)
-    return np.asarray(10 * np.log10(np.maximum(_means(signals * others, rate) / (whole + 1e-12), 1e-6)))
+    step = step_samples(rate)
+
+    def per_step(product: Tensor) -> np.ndarray:
+        padded = torch.nn.functional.pad(product, (0, -product.shape[-1] % step))
+        return np.asarray(padded.cpu().unfold(-1, step, step).double().sum(-1).numpy())
+
+    return _decibel(_sums(per_step(signals * others)), _sums(per_step(mixture * mixture)))
 
 
-def _means(signals: Tensor, rate: int) -> np.ndarray:
-    """Means `(K, N)` over STRETCH seconds around every GRID seconds, `(K, steps)`; ends of a signal count as zeros."""
-    step, reach = step_samples(rate), round(STRETCH / 2 / GRID)
-    padded = torch.nn.functional.pad(signals, (0, -signals.shape[-1] % step))
-    sums = padded.cpu().unfold(-1, step, step).double().sum(-1).numpy()
-    weight = np.ones(2 * reach + 1) / (step * (2 * reach + 1))
-    return np.stack([around(row, weight) for row in sums])
+def _sums(energies: np.ndarray) -> np.ndarray:
+    """Sums over STRETCH seconds around every step of energies `(..., steps)`; ends count as zeros."""
+    weight = np.ones(2 * round(STRETCH / 2 / GRID) + 1)
+    return np.apply_along_axis(around, -1, energies, weight)
+
+
+def _decibel(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.asarray(10 * np.log10(np.maximum(part / np.maximum(whole, 1e-9), 1e-6)))

@@ -317,11 +317,13 @@ class ClipBank:
         generator: torch.Generator,
         augment: bool = True,
         bend: Tensor | float = 1.0,
+        playback: float = 0.13,
     ) -> Tensor:
         """Clips (B,) -> signals (B, samples) of RMS 1, each a random crop, or placed at random in silence.
 
-        With ``augment``: playback rate 0.88 to 1.14 for half of them, and polarity. A signal may be partly silent but
-        is never empty. ``bend`` (B,) makes the range of the playback rate narrower (in its logarithm).
+        With ``augment``: for half of them a playback rate of exp(-``playback``) to exp(``playback``), and polarity. A
+        signal may be partly silent but is never empty. ``bend`` (B,) makes the range of the playback rate narrower (in
+        its logarithm).
         """
         device, count = self.wave.device, len(clips)
 
@@ -330,7 +332,7 @@ class ClipBank:
 
         rate = torch.ones(count, device=device)
         if augment:
-            rate = torch.where(uniform(0, 1) < 0.5, torch.exp(bend * uniform(-0.13, 0.13)), rate)
+            rate = torch.where(uniform(0, 1) < 0.5, torch.exp(bend * uniform(-playback, playback)), rate)
         length = self.length[clips]
         # Where the clip begins within the signal: anywhere that keeps it inside, or, for a longer clip, any crop. In 64
         # bits, as 32 hold no fraction of a sample some minutes into a clip; Apple's GPUs have none.

@@ -49,6 +49,7 @@ class ExampleMaker:
         seconds: length of an example.
         context: levels are those of a signal of this many seconds, of which an example is a crop.
         speech_share: share of speech among the examples of a prior that knows both.
+        playback, colour: how far examples are played faster or slower (logarithm) and coloured (dB).
     """
 
     def __init__(
@@ -66,10 +67,13 @@ class ExampleMaker:
         voice_among_others: float = 0.6,
         voice_group_share: float = 0.75,
         augment: bool = True,
+        playback: float = 0.13,
+        colour: float = 3.0,
     ) -> None:
         if negatives not in NEGATIVES:
             raise ValueError(f"negatives is one of {', '.join(NEGATIVES)}, not '{negatives}'")
         self.bank, self.negatives, self.levels, self.augment = bank, negatives, levels, augment
+        self.playback, self.colour = playback, colour
         self.samples = round(seconds * bank.sample_rate)
         self.context = max(self.samples, round(context * bank.sample_rate))
         self.null_share, self.any_voice_share, self.voice_group_share = null_share, any_voice_share, voice_group_share
@@ -184,13 +188,13 @@ class ExampleMaker:
         ``change`` (B,): how much of the usual change of colour and playback rate, 1 if not given.
         """
         change = torch.ones(len(clips), device=self.bank.wave.device) if change is None else change
-        wave = self.bank.render(clips, self.context, g, self.augment, change)
+        wave = self.bank.render(clips, self.context, g, self.augment, change, self.playback)
         low, high = self.levels
         gain = 10 ** ((torch.rand(len(clips), generator=g) * (high - low) + low) / 20)
         spectrum = stft(crop(wave, self.samples, g) * gain[:, None].to(wave.device))
         if not self.augment:
             return spectrum
-        return spectrum * equaliser(len(clips), g).to(wave.device) ** change[:, None, None]
+        return spectrum * equaliser(len(clips), g, self.colour).to(wave.device) ** change[:, None, None]
 
 
 def crop(wave: Tensor, samples: int, g: torch.Generator) -> Tensor:

@@ -130,7 +130,7 @@ class Spectral:
         if bank not in self.makers:
             self.makers[bank] = ExampleMaker(
                 _unheld(bank), s.labels, s.negatives, s.seconds, levels=s.levels, null_share=s.null_share,
-                augment=s.augment,
+                augment=s.augment, playback=s.playback, colour=s.colour,
             )  # fmt: skip
         return self.makers[bank]
 
@@ -189,7 +189,7 @@ class Noise:
         s, maker, device = self.settings, self.maker(bank), bank.wave.device
         g = torch.Generator().manual_seed(seed)
         clips = maker.choose(count, g)
-        wave = bank.render(clips, maker.samples, g, s.augment)
+        wave = bank.render(clips, maker.samples, g, s.augment, playback=s.playback)
         low, high = s.levels
         gain = 10 ** ((torch.rand(count, generator=g) * (high - low) + low) / 20)
         index = bank.label[clips]

@@ -48,6 +48,8 @@ class Settings:
         negatives: what shows the network that a source is absent (`examples`); ε-networks take none.
         shared_spectrum: one average spectrum for all classes.
         augment: other playback rates, polarities, colours.
+        playback, colour: range of the playback rates (of their logarithm, to both sides), and dB of the equaliser.
+        dropout: share of what a network recognises that is left out at each step (`conv_unet`).
         levels: range of an example's RMS, dB full scale.
         null_share: examples whose label is left out, so that "anything" is learned.
         grow: a run that starts from a prior may have labels that the prior lacks.
@@ -73,6 +75,9 @@ class Settings:
     negatives: str = "spliced"
     shared_spectrum: bool = False
     augment: bool = True
+    playback: float = 0.13
+    colour: float = 3.0
+    dropout: float = 0.0
     levels: tuple[float, float] = (-27.0, -18.0)
     null_share: float = 0.15
     grow: bool = False
@@ -126,7 +131,10 @@ class Settings:
         ):
             if getattr(self, name) not in words:
                 raise UserError(f"{name} is {' or '.join(words)}, not '{getattr(self, name)}'.")
-        for name in ("null_share", "ema_decay"):
+        for name, high in (("playback", 0.69), ("colour", 20.0)):
+            if not 0 <= getattr(self, name) <= high:
+                raise UserError(f"{name} is between 0 and {high}, not {getattr(self, name)}.")
+        for name in ("null_share", "ema_decay", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} is at least 0 and less than 1, not {getattr(self, name)}.")
         numbers = [isinstance(level, int | float) and not isinstance(level, bool) for level in self.levels]
@@ -190,6 +198,15 @@ def _plain(value: Any) -> Any:
 def _told(value: Any) -> str:
     text = ", ".join(f"{name}: {count}" for name, count in value.items()) if isinstance(value, dict) else value
     return text or "none"
+
+
+def set_dropout(denoiser: nn.Module, share: float) -> None:
+    """Have every dropout layer leave out this share. Raises UserError for a network that has none."""
+    layers = [module for module in denoiser.modules() if isinstance(module, nn.Dropout)]
+    if share and not layers:
+        raise UserError("This network has no dropout: leave it 0.")
+    for layer in layers:
+        layer.p = share
 
 
 class Bank(Protocol):
@@ -292,8 +309,10 @@ class Trainer:
         self.denoiser: Any = self.objective.denoiser(spectra) if init is None else init.to(self.device)
         if settings.steps:
             self.denoiser.average.copy_(spectra)
+        set_dropout(self.denoiser, settings.dropout)
         self.averaging = average_with(settings.ema_decay) if settings.ema_decay else average_over(settings.ema)
-        self.average = AveragedModel(self.denoiser, multi_avg_fn=self.averaging)
+        # What is saved and checked leaves nothing out.
+        self.average = AveragedModel(self.denoiser, multi_avg_fn=self.averaging).eval()
         self.optimizers = optimizers(
             self.denoiser.network, settings.optimizer, settings.rate, settings.weight_decay, settings.beta2
         )

@@ -1,8 +1,7 @@
 """Dictionary NMF: the honest low-cost competitor, learned from the same unpaired clips as the priors.
 
-Non-negative matrix factorisation with the Kullback-Leibler divergence on magnitude spectrograms (Smaragdis 2007, with
-the multiplicative updates of Lee and Seung 2001): every class gets a dictionary of spectra; in a mixture only their
-activations are fitted, and the stems are cut out with a Wiener mask.
+Non-negative matrix factorisation of magnitude spectrograms (Smaragdis 2007; `factorisation`): every class gets a
+dictionary of spectra; in a mixture only their activations are fitted, and the stems are cut out with a Wiener mask.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from sourceprior.audio import replacing
 from sourceprior.baselines.listening import heard
 from sourceprior.datasets import SPEECH, Clip
 from sourceprior.errors import UserError
+from sourceprior.factorisation import EPS, even_activations, update_activations, update_atoms
 from sourceprior.stft import istft, stft
 
 ATOMS = 32
@@ -27,7 +27,6 @@ SPEECH_ATOMS = 64
 
 LEARNED_FROM = "learned from"
 """Name of the hash of the clips in a file's metadata."""
-_EPS = 1e-8
 
 
 def separate(mixture: Tensor, dictionaries: Sequence[Tensor], iterations: int = 40, exponent: float = 1.0) -> Tensor:
@@ -45,11 +44,11 @@ def separate(mixture: Tensor, dictionaries: Sequence[Tensor], iterations: int = 
     magnitude = magnitude / magnitude.mean().clamp_min(1e-12)
     atoms = torch.cat(list(dictionaries), dim=1)
     # From equal activations: two equal dictionaries then share a mixture equally, as nothing tells them apart.
-    activations = magnitude.sum(0, keepdim=True).expand(atoms.shape[1], -1) / atoms.shape[1] + _EPS
+    activations = even_activations(magnitude, atoms.shape[1])
     for _ in range(iterations):
-        activations = activations * _h_step(magnitude, atoms, activations)
+        activations = update_activations(magnitude, atoms, activations)
     parts = activations.split([d.shape[1] for d in dictionaries])
-    models = torch.stack([(d @ h + _EPS) ** exponent for d, h in zip(dictionaries, parts, strict=True)])
+    models = torch.stack([(d @ h + EPS) ** exponent for d, h in zip(dictionaries, parts, strict=True)])
     return istft(models / models.sum(0) * spectrum, mixture.shape[-1])
 
 
@@ -71,18 +70,12 @@ def learn_dictionary(
     v = v[:, torch.randperm(v.shape[1], generator=generator)[:frames]]
     # Atoms start as frames of the class: a start from noise takes many more updates.
     w = v[:, torch.randint(v.shape[1], (atoms,), generator=generator)] + 0.1 * v.mean(1, keepdim=True)
-    w = (w * (0.5 + torch.rand(w.shape, generator=generator)) + _EPS) / w.sum(0)
-    h = v.sum(0, keepdim=True).expand(atoms, -1) / atoms + _EPS
+    w = (w * (0.5 + torch.rand(w.shape, generator=generator)) + EPS) / w.sum(0)
+    h = even_activations(v, atoms)
     for _ in range(iterations):
-        h = h * _h_step(v, w, h)
-        w = w * ((v / (w @ h + _EPS)) @ h.T) / (h.sum(1) + _EPS)
-        w = w / w.sum(0).clamp_min(_EPS)
+        h = update_activations(v, w, h)
+        w = update_atoms(v, w, h)
     return w
-
-
-def _h_step(v: Tensor, w: Tensor, h: Tensor) -> Tensor:
-    """Factor of the multiplicative update of activations h for the divergence of v from w @ h."""
-    return (w.T @ (v / (w @ h + _EPS))) / (w.sum(0)[:, None] + _EPS)
 
 
 def learn(

@@ -49,11 +49,13 @@ class Block(nn.Module):
         else:
             self.conv1 = nn.Conv2d(channels, channels, (1, 3), padding=(0, dilation), dilation=(1, dilation))
             self.conv2 = nn.Conv2d(channels, channels, 1)
+        # Training sets its share (`training.set_dropout`); weights and what is separated know nothing of it.
+        self.dropout = nn.Dropout(0.0) if dilation else nn.Identity()
         zero(self.conv2)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         y = self.conv1(F.silu(self.norm1(x, condition)))
-        return x + self.conv2(F.silu(self.norm2(y, condition)))
+        return x + self.conv2(self.dropout(F.silu(self.norm2(y, condition))))
 
 
 class ConvUNet(nn.Module):
