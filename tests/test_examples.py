@@ -116,3 +116,17 @@ def test_voices_follow_age_and_gender() -> None:
     assert voice_of({"age": "30", "gender": "f"}) == "female_speech"
     assert voice_of({"age": "", "gender": "Male"}) == "male_speech"
     assert voice_of({"age": "", "gender": ""}) == ""
+
+
+def test_examples_are_changed_as_far_as_asked(bank: ClipBank) -> None:
+    def drawn(**change: float) -> torch.Tensor:
+        return ExampleMaker(bank, LABELS, negatives="none", seconds=0.5, **change).draw(4, 1).signal
+
+    plain = drawn(playback=0.0, colour=0.0)
+    coloured, played = drawn(playback=0.0, colour=6.0), drawn(playback=0.4, colour=0.0)
+    # A colour is a gain for each bin, the same in every frame.
+    gain = (coloured.abs() + 1e-9) / (plain.abs() + 1e-9)
+    assert float(gain[plain.abs() > 1e-3].log().std()) > 0.1
+    spread = gain.masked_fill(plain.abs() < 1e-3, float("nan")).log()
+    assert float((spread - spread.nanmedian(-1, keepdim=True).values).nan_to_num().abs().max()) < 0.02
+    assert not torch.allclose(played.abs(), plain.abs(), atol=1e-3)

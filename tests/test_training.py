@@ -41,10 +41,13 @@ def trained(bank: ClipBank, folder: Path, steps: int, settings: Settings = SMALL
     return trainer
 
 
-def test_killed_and_resumed_is_bit_for_bit_the_undisturbed_run(bank: ClipBank, tmp_path: Path) -> None:
-    whole = trained(bank, tmp_path / "a", 6)
-    trained(bank, tmp_path / "b", 3)
-    rest = trained(bank, tmp_path / "b", 6)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_killed_and_resumed_is_bit_for_bit_the_undisturbed_run(bank: ClipBank, tmp_path: Path, dropout: float) -> None:
+    settings = replace(SMALL, dropout=dropout)
+    whole = trained(bank, tmp_path / "a", 6, settings)
+    trained(bank, tmp_path / "b", 3, settings)
+    torch.rand(1)
+    rest = trained(bank, tmp_path / "b", 6, settings)
     for a, b in zip(whole.denoiser.parameters(), rest.denoiser.parameters(), strict=True):
         assert torch.equal(a, b)
     for a, b in zip(whole.averaged().parameters(), rest.averaged().parameters(), strict=True):
@@ -102,6 +105,19 @@ def test_without_tensorboard_nothing_is_read(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'sourceprior\[train\]'"):
         train("nowhere", tmp_path)
+
+
+def test_dropout_is_for_training_only(bank: ClipBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "measure_spectra", few_draws)
+    trainer = trained(bank, tmp_path, 3, replace(SMALL, dropout=0.5))
+    batch = trainer.batch(7)
+    with torch.no_grad():
+        once, twice = (trainer.losses(trainer.denoiser, batch) for _ in range(2))
+        assert not torch.equal(once, twice)
+        once, twice = (trainer.losses(trainer.averaged(), batch) for _ in range(2))
+        assert torch.equal(once, twice)
+    with pytest.raises(UserError, match="has no dropout"):
+        Trainer(replace(SMALL, backbone="diffwave", network={}, labels=(SPEECH,), dropout=0.1), bank, tmp_path / "b")
 
 
 def test_it_learns(bank: ClipBank, tmp_path: Path) -> None:

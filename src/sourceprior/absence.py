@@ -35,8 +35,7 @@ from sourceprior.likeness import likeness
 from sourceprior.local_level import GRID, around, between, step_samples
 from sourceprior.mixture import Mixture
 from sourceprior.priors import Source
-from sourceprior.solvers.posterior_mean import smoothed
-from sourceprior.stft import istft, stft
+from sourceprior.stft import istft, smoothed, stft
 
 NOISE = 0.25
 """Its level, in units of that of a typical source."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sourceprior.factorisation import even_activations, update_activations, update_atoms
-from sourceprior.stft import BINS, HOP, stft
+from sourceprior.stft import BINS, HOP, energy, stft
 
 BANDS, ATOMS, UPDATES = 64, 4, 30
 SURE_SHARE = 0.5
@@ -54,8 +54,7 @@ def in_bands(signals: Tensor) -> Tensor:
     band = (position / position[-1] * BANDS).long().clamp_max(BANDS - 1)
     found = []
     for signal in signals:
-        spectrum = stft(signal).cpu()
-        power = (spectrum.real.square() + spectrum.imag.square()).double()
+        power = energy(stft(signal)).cpu().double()
         found.append(torch.zeros(BANDS, power.shape[1], dtype=power.dtype).index_add_(0, band, power).sqrt())
     spectra = torch.stack(found)
     return spectra / spectra[-1].mean().clamp_min(1e-12)

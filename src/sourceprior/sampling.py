@@ -95,7 +95,7 @@ class Settings:
             raise UserError(f"noise_db must lie between -100 and 0, not {self.noise_db}.")
 
 
-NEAR_THE_MEAN: dict[str, Any] = {"temperature": 0.1, "start": "mixture"}
+NEAR_THE_MEAN: dict[str, Any] = {"temperature": 0.1, "start": "mixture", "profiles": 2}
 """Options of posterior_mean that gave the best SI-SDR on valid mixtures, see docs/experiments.md."""
 PRESETS = {
     "fast": Settings(steps=4, candidates=1, sigma_max=2.0, sigma_min=0.1, options=NEAR_THE_MEAN),

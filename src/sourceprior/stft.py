@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 N_FFT = 1024
 HOP = 256
@@ -46,3 +47,14 @@ def istft(spectrum: Tensor, length: int) -> Tensor:
         spectrum.reshape(-1, *spectrum.shape[-2:]), N_FFT, HOP, window=window(spectrum), center=True, length=length
     )
     return wave.reshape(*spectrum.shape[:-2], length)
+
+
+def energy(spectrum: Tensor) -> Tensor:
+    """Power of complex spectra, of the same shape."""
+    return spectrum.real.square() + spectrum.imag.square()
+
+
+def smoothed(spectrum: Tensor) -> Tensor:
+    """Power of complex spectra `(..., 513, T)`, averaged over 3×3 bins (edges: over those that exist)."""
+    power = energy(spectrum)
+    return avg_pool2d(power.flatten(0, -3), 3, stride=1, padding=1, count_include_pad=False).view_as(power)

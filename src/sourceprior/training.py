@@ -366,6 +366,9 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.rate()
+        if self.settings.dropout:
+            # What is left out depends on the step only, as examples do: a resumed run is the undisturbed one.
+            torch.manual_seed((self.settings.seed * 1_000_003 + self.step) * self.group.count + self.group.rank)
         parts = self.settings.accumulate
         total = None
         for part in zip(*(tensor.chunk(parts) for tensor in batch), strict=True):
