@@ -16,6 +16,7 @@ from sourceprior.audio import FileFormat
 from sourceprior.cli import main
 from sourceprior.errors import UnknownLabel
 from sourceprior.labels import find, match, stem_names
+from sourceprior.sampling import NEAR_THE_MEAN
 from sourceprior.stem_files import StemFiles
 from sourceprior.version import __version__
 
@@ -73,7 +74,7 @@ def test_options_reach_the_pipeline(mix, chosen, tmp_path):
     assert report["seed"] == 5
     assert report["preset"] == "fast"
     assert report["settings"]["steps"] == 4
-    assert report["settings"]["options"] == {"temperature": 0.1, "start": "mixture", "churn": 0.2}
+    assert report["settings"]["options"] == {**NEAR_THE_MEAN, "churn": 0.2}
     assert list(report["stems"]) == ["speech_1", "speech_2"]
 
 

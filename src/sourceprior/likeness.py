@@ -72,7 +72,7 @@ def learn_atoms(v: Tensor) -> Tensor:
 
 def share(v: Tensor, atoms: Sequence[Tensor]) -> Tensor:
     """Energy `(T,)` that the first of some sources has of a mixture v `(BANDS, T)`, given the atoms of all of them."""
-    w = torch.cat(atoms, 1)
+    w = torch.cat(list(atoms), 1)
     h = even_activations(v, w.shape[1])
     for _ in range(UPDATES):
         h = update_activations(v, w, h)
