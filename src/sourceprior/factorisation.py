@@ -22,6 +22,23 @@ def update_atoms(v: Tensor, w: Tensor, h: Tensor) -> Tensor:
     return w / w.sum(0).clamp_min(EPS)
 
 
-def even_activations(v: Tensor, atoms: int) -> Tensor:
+def fit_activations(v: Tensor, w: Tensor, updates: int) -> Tensor:
+    """Activations `(atoms, T)` of the atoms w `(F, atoms)` in the spectra v `(F, T)`, after so many updates."""
+    h = _even(v, w.shape[1])
+    for _ in range(updates):
+        h = update_activations(v, w, h)
+    return h
+
+
+def fit_atoms(v: Tensor, w: Tensor, updates: int) -> Tensor:
+    """Atoms `(F, atoms)` that explain the spectra v `(F, T)`, from the first guess w, after so many updates of both."""
+    h = _even(v, w.shape[1])
+    for _ in range(updates):
+        h = update_activations(v, w, h)
+        w = update_atoms(v, w, h)
+    return w
+
+
+def _even(v: Tensor, atoms: int) -> Tensor:
     """Where activations start: equal ones, so that of equal atoms each keeps the same share, `(atoms, T)`."""
     return v.sum(0, keepdim=True).expand(atoms, -1) / atoms + EPS

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sourceprior.factorisation import even_activations, update_activations, update_atoms
+from sourceprior.factorisation import fit_activations, fit_atoms
 from sourceprior.stft import BINS, HOP, energy, stft
 
 BANDS, ATOMS, UPDATES = 64, 4, 30
@@ -63,18 +63,11 @@ def in_bands(signals: Tensor) -> Tensor:
 def learn_atoms(v: Tensor) -> Tensor:
     """ATOMS spectra that explain those of v `(BANDS, T)`: `(BANDS, ATOMS)`, columns that sum to 1."""
     start = torch.rand(len(v), ATOMS, generator=torch.Generator().manual_seed(0), dtype=v.dtype) + 0.1
-    w, h = start / start.sum(0), even_activations(v, ATOMS)
-    for _ in range(UPDATES):
-        h = update_activations(v, w, h)
-        w = update_atoms(v, w, h)
-    return w
+    return fit_atoms(v, start / start.sum(0), UPDATES)
 
 
 def share(v: Tensor, atoms: Sequence[Tensor]) -> Tensor:
     """Energy `(T,)` that the first of some sources has of a mixture v `(BANDS, T)`, given the atoms of all of them."""
-    w = torch.cat(list(atoms), 1)
-    h = even_activations(v, w.shape[1])
-    for _ in range(UPDATES):
-        h = update_activations(v, w, h)
+    h = fit_activations(v, torch.cat(list(atoms), 1), UPDATES)
     first, *rest = ((a @ part).square() for a, part in zip(atoms, h.split(ATOMS), strict=True))
     return (v.square() * first / (first + sum(rest) + 1e-20)).sum(0)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sourceprior.factorisation import even_activations, update_activations
+from sourceprior.factorisation import fit_activations
 from sourceprior.stft import energy, istft, smoothed, stft
 
 STRENGTH = 0.25
@@ -63,7 +63,5 @@ def log_shares(power: Tensor) -> Tensor:
     power = power / power[-1].mean().clamp_min(1e-20)
     profiles = power[:-1].sum(-1).T
     profiles = profiles / profiles.sum(0).clamp_min(1e-12)
-    gains = even_activations(power[-1], profiles.shape[1])
-    for _ in range(UPDATES):
-        gains = update_activations(power[-1], profiles, gains)
+    gains = fit_activations(power[-1], profiles, UPDATES)
     return torch.log_softmax(torch.log(profiles.T[:, :, None] * gains[:, None] + 1e-12), 0).clamp_min(LEAST)

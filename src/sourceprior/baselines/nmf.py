@@ -19,7 +19,7 @@ from sourceprior.audio import replacing
 from sourceprior.baselines.listening import heard
 from sourceprior.datasets import SPEECH, Clip
 from sourceprior.errors import UserError
-from sourceprior.factorisation import EPS, even_activations, update_activations, update_atoms
+from sourceprior.factorisation import EPS, fit_activations, fit_atoms
 from sourceprior.stft import istft, stft
 
 ATOMS = 32
@@ -43,10 +43,8 @@ def separate(mixture: Tensor, dictionaries: Sequence[Tensor], iterations: int = 
     # Relative to the mixture's own level, as the small constants below are not.
     magnitude = magnitude / magnitude.mean().clamp_min(1e-12)
     atoms = torch.cat(list(dictionaries), dim=1)
-    # From equal activations: two equal dictionaries then share a mixture equally, as nothing tells them apart.
-    activations = even_activations(magnitude, atoms.shape[1])
-    for _ in range(iterations):
-        activations = update_activations(magnitude, atoms, activations)
+    # They start as equal ones: two equal dictionaries then share a mixture equally, as nothing tells them apart.
+    activations = fit_activations(magnitude, atoms, iterations)
     parts = activations.split([d.shape[1] for d in dictionaries])
     models = torch.stack([(d @ h + EPS) ** exponent for d, h in zip(dictionaries, parts, strict=True)])
     return istft(models / models.sum(0) * spectrum, mixture.shape[-1])
@@ -71,11 +69,7 @@ def learn_dictionary(
     # Atoms start as frames of the class: a start from noise takes many more updates.
     w = v[:, torch.randint(v.shape[1], (atoms,), generator=generator)] + 0.1 * v.mean(1, keepdim=True)
     w = (w * (0.5 + torch.rand(w.shape, generator=generator)) + EPS) / w.sum(0)
-    h = even_activations(v, atoms)
-    for _ in range(iterations):
-        h = update_activations(v, w, h)
-        w = update_atoms(v, w, h)
-    return w
+    return fit_atoms(v, w, iterations)
 
 
 def learn(
