@@ -297,6 +297,8 @@ def test_sentences_tell_what_is_confused_and_what_to_record() -> None:
     assert "not likely to be confused" in " ".join(sentences(report))
     report["denoising"] = {"held out": case, "learned from": {"1": {"snr": 9.0, "gain": 9.0}}}
     assert "these recordings rather than the source" in " ".join(sentences(report))
+    assert "The bundled prior speech has the label Speech, too" in " ".join(sentences(report | {"name": "Speech"}))
+    assert "bundled prior" not in text
 
 
 def test_the_bank_of_the_package_has_every_class_of_the_bundled_priors() -> None:

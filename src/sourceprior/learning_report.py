@@ -20,11 +20,12 @@ from torch import Tensor
 from sourceprior.datasets import SPEECH, Clip, ClipBank
 from sourceprior.errors import listed
 from sourceprior.examples import NULL
+from sourceprior.labels import folded
 from sourceprior.learning import NEGATIVES, Piece, Result, Settings, bank_of
 from sourceprior.learning_clips import Clips
 from sourceprior.library import load_priors
 from sourceprior.licences import NOT_STATED, use_of_label
-from sourceprior.priors import Source, SourcePrior, joint
+from sourceprior.priors import Source, SourcePrior, bundled, joint
 from sourceprior.selectivity import RATIOS, denoising_snr
 
 CLIPS, OTHERS, SECONDS = 8, 2, 2.0
@@ -189,6 +190,12 @@ def sentences(report: dict[str, Any]) -> list[str]:
         said.append(f"Time was up before {len(report['not examined'])} of the classes were tried.")
     if report["best step"] == 0:
         said.append(f"{nothing_learned(report)}: only the average spectrum and the nearest class are used.")
+    for prior in bundled():
+        if folded(name) in map(folded, prior.labels):
+            said.append(
+                f"The bundled prior {prior.name} has the label {name}, too; the learned one takes its place. "
+                "To use both, rename the learned one (sourceprior prior rename)."
+            )
     return said + advice(report)
 
 
