@@ -7,11 +7,11 @@ from sourceprior.version import __version__
 
 if TYPE_CHECKING:
     from sourceprior.priors import SourcePrior
-    from sourceprior.separation import Separation, separate
+    from sourceprior.separation import Separation, separate, separate_file
 
-__all__ = ["Separation", "SourcePrior", "UnknownLabel", "UserError", "__version__", "separate"]
+__all__ = ["Separation", "SourcePrior", "UnknownLabel", "UserError", "__version__", "separate", "separate_file"]
 
-_HOME = {"Separation": "separation", "separate": "separation", "SourcePrior": "priors"}
+_HOME = {"Separation": "separation", "separate": "separation", "separate_file": "separation", "SourcePrior": "priors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -115,4 +115,4 @@ def _listed(licences: Mapping[str, int]) -> str:
 def _start(training: Mapping[str, Any]) -> str:
     if not training["init"]:
         return "new weights"
-    return f"{training['init']}; its clips: {_listed(training['init licences'])}"
+    return f"{training['init']}; its clips, as sources and as negatives: {_listed(training['init licences'])}"

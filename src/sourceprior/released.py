@@ -105,7 +105,7 @@ def solve(
         networks: one ε-network per source; the same object may come again.
         labels: the class index of each source.
         mixture: (N,), at the level it is to be solved at: nothing is scaled here.
-        steps: T of the process; β always runs from 1e-4 to 2e-2.
+        steps: T of the process; β runs from 1e-4 to 2e-2 unless `beta_min` or `beta_max` say otherwise.
         preset: "released" or "paper".
         guidance: "hybrid", "DPS", "DSG", "cqt" or "analytical", in any case.
         start: noise index the mixture starts at; by default as in `presets.begin_of`. "analytical" starts from noise.

@@ -76,7 +76,8 @@ class Separation:
     def save(self, folder: str | os.PathLike[str], picture: bool = True) -> Path:
         """Write the stems, residual, report.json and spectrograms.png into a folder, which is made if need be.
 
-        See `StemFiles`, also for errors.
+        Files of these names that lie there are replaced, whatever they are; the recording itself never. See
+        `StemFiles`, also for errors.
         """
         mixture = audio.channels_first(self.mixture)[0]
         stems = np.stack([audio.channels_first(stem)[0] for stem in self.stems.values()])

@@ -24,7 +24,7 @@ def data(
         str, typer.Argument(help="vctk, fsdkaggle2018, folder or manifest: the layout of ROOT; or pack, or shard.")
     ],
     root: Annotated[
-        Path | None, typer.Argument(help="The data set's folder, or a manifest file; not for pack.")
+        Path | None, typer.Argument(help="The data set's folder, or a manifest file; not for pack and shard.")
     ] = None,
     folder: Annotated[
         Path | None,
@@ -52,7 +52,7 @@ def data(
     licence: Annotated[
         str | None,
         typer.Option(
-            help="pack: commercial (CC0, CC-BY, MIT, public domain) or any. folder: the clips' own licence, if "
+            help="pack, shard: commercial (CC0, CC-BY, MIT, public domain) or any. folder: the clips' own licence, if "
             "it is known: CC-BY-4.0, own, ..."
         ),
     ] = None,

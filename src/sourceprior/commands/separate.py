@@ -52,7 +52,7 @@ def separate(
     ] = None,
     noise_db: Annotated[
         float | None,
-        typer.Option(help="Level of what no source explains, dB of the mixture's; implies a stem of it."),
+        typer.Option(help="Level of what no source explains, dB of the mixture's; implies --residual stem."),
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="Of the networks: float32 or bfloat16; else what each prior says.")
@@ -71,7 +71,9 @@ def separate(
         int | None, typer.Option(help="Recordings at a time; 1, or with ray as many as the cluster has processors.")
     ] = None,
     engine: Annotated[str, typer.Option(help="ray: share several recordings among an existing Ray cluster.")] = "local",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo what is done already.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Redo what is done already; replaces other files of the stems' names.")
+    ] = False,
     picture: Annotated[bool, typer.Option(help="Draw spectrograms.png.")] = True,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary; warnings only.")] = False,
 ) -> None:

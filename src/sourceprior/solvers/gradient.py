@@ -63,7 +63,7 @@ def gradient(
     jacobian: Literal["network", "identity"] = "network",
     step_noise: NonNegative = 1.0,
 ) -> Tensor:
-    """Separate by guided ancestral sampling; the defaults are the paper's text (the presets are in `released`).
+    """Separate by guided ancestral sampling; the defaults are the paper's text (the released code's are in `presets`).
 
     Args:
         problem: mixtures `(B, N)` and their denoiser, which must be differentiable in x.
