@@ -20,6 +20,7 @@ import torch
 
 from conftest import RATE, band_noise
 from sourceprior import audio
+from sourceprior.containers import mp3_frames
 
 
 def sound(seconds: float = 0.5) -> np.ndarray:
@@ -223,6 +224,16 @@ def out_is_a_file(folder: Path) -> list[object]:
     return [*wav(folder, sound()), "-o", folder / "file"]
 
 
+def headless(folder: Path) -> list[object]:
+    """An MP3 file that begins in the middle of a stream."""
+    content = encoded(folder, "mix.mp3")
+    return raw(folder, content[list(mp3_frames(content))[1][0] :], "mix.mp3")
+
+
+def joined(folder: Path, name: str) -> list[object]:
+    return raw(folder, encoded(folder, name) * 2, name)
+
+
 def empty_folder(folder: Path) -> list[object]:
     (folder / "empty").mkdir()
     return [folder / "empty", "-s", "speech"]
@@ -276,6 +287,7 @@ CASES = [
     Case("DC only", lambda folder: wav(folder, np.full(8000, 0.3)), "is a constant (DC)"),
     Case("NaN", lambda folder: wav(folder, np.append(sound(), np.nan)), "not finite (NaN or infinity)"),
     Case("infinity", lambda folder: wav(folder, np.append(sound(), np.inf)), "not finite (NaN or infinity)"),
+    Case("a damaged sample", lambda f: wav(f, np.append(sound(), 1e20)), "samples of up to 1e+20 times full scale"),
     Case("clipped", lambda folder: wav(folder, loud(sound(), 4), subtype="PCM_16"), "The recording is clipped", 0),
     Case("beyond full scale", lambda folder: wav(folder, sound() * 10), "samples beyond full scale", 0),
     Case("text renamed to .wav", lambda folder: raw(folder, b"not a sound\n" * 50), "is not a sound file"),
@@ -286,6 +298,10 @@ CASES = [
     Case("truncated WAV", lambda folder: cut(folder, "mix.wav", subtype="PCM_16"), "breaks off", 0),
     Case("truncated FLAC", lambda folder: cut(folder, "mix.flac"), "breaks off", 0),
     Case("truncated MP3", lambda folder: cut(folder, "mix.mp3"), "breaks off", 0),
+    Case("truncated Ogg", lambda f: raw(f, (encoded(f, "mix.ogg") * 2)[:-2000], "mix.ogg"), "breaks off", 0),
+    Case("MP3 without a count of its frames", headless, "", 0),
+    Case("two MP3 files joined", lambda folder: joined(folder, "mix.mp3"), "", 0),
+    Case("two Ogg files joined", lambda folder: joined(folder, "mix.ogg"), "", 0),
     Case("header with too great a length", lambda folder: length_field(folder, 2**31 - 16), "wrong header", 0),
     Case("header with too small a length", lambda folder: length_field(folder, 8000), "wrong header", 0),
     Case("header of an endless stream", lambda folder: length_field(folder, 2**32 - 1), "wrong header", 0),

@@ -18,7 +18,7 @@ from robustness_cases import sound
 from sourceprior import UserError, audio, many
 from sourceprior.cli import main
 from sourceprior.many import Job, Request, find_jobs, separate_many
-from sourceprior.separation import separate
+from sourceprior.separation import separate, separate_file
 from sourceprior.stem_files import StemFiles
 
 QUICK = {"steps": 2, "candidates": 1}
@@ -115,6 +115,9 @@ def test_a_wrong_request_fails_before_any_recording(folder, tmp_path, call):
         (["-s", "speach"], "did you mean"),
         (["--steps", 0], "steps"),
         (["--solver", "x"], "no solver"),
+        (["--solver", "dirac", "--residual", "stem"], "knows no noise level"),
+        (["--label-scale", 2], "wider label"),
+        (["--subtype", "pcm_7"], "no sample type"),
     ]:
         code, printed, errors = call(folder, "-o", tmp_path / "out", *words)
         assert (code, printed, errors.count("\n")) == (2, "", 1)
@@ -352,6 +355,35 @@ def test_a_report_and_a_picture_of_ones_own_are_kept(folder, tmp_path, call, pri
         assert f"holds another {name}" in capsys.readouterr().err
         assert [file.name for file in own.iterdir()] == [name]
         assert (own / name).read_text() == "mine"
+
+
+def test_a_picture_of_ones_own_is_not_taken_for_ours(folder, tmp_path, call, priors):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "spectrograms.png").write_text("mine")
+    code, _, errors = call(folder / "a.wav", "-o", out)
+    assert (code, errors) == (0, "")
+    assert "older" not in json.loads((out / "report.json").read_text())
+    with pytest.raises(UserError, match=r"holds another spectrograms\.png"):
+        separate_file(folder / "a.wav", out, ["speech", "anything"], prior=priors, overwrite=False, **QUICK)
+    assert (out / "spectrograms.png").read_text() == "mine"
+
+
+def test_what_a_killed_run_has_begun_beside_a_finished_one_is_taken_away(folder, tmp_path, call):
+    out = tmp_path / "out"
+    assert call(folder / "a.wav", "-o", out)[0] == 0
+    begun = {"mixture": str(folder / "a.wav"), "recording": None, "files": ["rain.wav", "residual.wav"]}
+    (out / ".unfinished.json").write_text(json.dumps(begun))
+    (out / ".rain.wav.part").write_text("half")
+    assert call(folder / "a.wav", "-o", out, "--seed", 1)[0] == 0
+    assert not [file.name for file in out.iterdir() if file.name.startswith(".")]
+
+
+def test_a_sample_type_of_the_recordings_own_container(tmp_path, call):
+    for name in ("p.flac", "q.flac"):
+        sf.write(tmp_path / name, sound(0.2), RATE)
+    assert call(tmp_path / "p.flac", tmp_path / "q.flac", "-o", tmp_path / "out", "--subtype", "pcm_s8")[0] == 0
+    assert sf.info(tmp_path / "out" / "p" / "speech.flac").subtype == "PCM_S8"
 
 
 def test_stems_of_an_array_are_not_written_over_unasked(folder, tmp_path, call, priors):

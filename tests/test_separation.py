@@ -166,6 +166,8 @@ def test_callback_counts_to_the_end(mixture, priors):
         ({"sample_rate": 100}, "sample rate"),
         ({"mixture": np.zeros(1000)}, "silent"),
         ({"mixture": "no-such.wav"}, "no file"),
+        ({"mixture": np.zeros((2, 0))}, "no samples"),
+        ({"mixture": np.append(np.ones(1000), 1e30)}, "times full scale"),
         ({"mixture": np.ones(1000, np.int16)}, "floating-point"),
         ({"preset": "defautl"}, "no preset"),
         ({"steps": 0}, "steps must lie"),
@@ -184,6 +186,16 @@ def test_mistakes_are_one_sentence(mixture, priors, changes, words):
     with pytest.raises(UserError, match=words) as caught:
         separate(call.pop("mixture"), call.pop("sample_rate"), call.pop("labels"), prior=priors, **call)
     assert "\n" not in str(caught.value)
+
+
+def test_where_the_recording_is_still_its_stems_are(mixture, priors):
+    gap = np.concatenate([mixture["mixture"], np.zeros(RATE, np.float32), mixture["mixture"]])
+    result = separate(gap, RATE, ["speech", "dog_bark"], prior=priors, **QUICK)
+    start, stop = len(mixture["mixture"]), len(mixture["mixture"]) + RATE
+    for stem in result.stems.values():
+        assert not stem[start:stop].any()
+        assert decibel(rms(stem[:start])) > decibel(rms(gap)) - 20
+    assert sum_error_db(result, gap) < -120
 
 
 def test_priors_of_different_rates_are_refused(mixture):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import re
 from dataclasses import dataclass, replace
@@ -18,10 +17,11 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from sourceprior.containers import others
 from sourceprior.errors import UserError, alternatives
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
 ENDINGS = frozenset(
@@ -66,6 +66,8 @@ _NOT_TOLD = 2**63 - 1
 """Samples of a file of which libsndfile is not told how many it has, such as FLAC from a pipe."""
 _SET_PEAK_CHUNK = 0x1050
 """A command of libsndfile's."""
+LOUDEST = 1e12
+"""Full scales beyond which no unit makes sense of samples, and their squares leave single precision."""
 SHORT = 0.1
 """Seconds below which a recording is reported as too short for the priors to say much."""
 
@@ -131,27 +133,6 @@ class Sequential(sf.SoundFile):
         return False
 
 
-class Corrected(io.FileIO):
-    """A file read as if it had other bytes at a place in its header.
-
-    Args:
-        place: of the first of these bytes.
-        instead: what is read there.
-    """
-
-    def __init__(self, path: Path, place: int, instead: bytes) -> None:
-        super().__init__(path)
-        self.place, self.instead = place, instead
-
-    def readinto(self, buffer: Any) -> int:
-        start = self.tell()
-        end = start + super().readinto(buffer)
-        low, high = max(start, self.place), min(end, self.place + len(self.instead))
-        if low < high:
-            buffer[low - start : high - start] = self.instead[low - self.place : high - self.place]
-        return end - start
-
-
 def stream(path: str | os.PathLike[str]) -> Stream:
     """Any file that libsndfile knows, read piece by piece.
 
@@ -163,10 +144,8 @@ def stream(path: str | os.PathLike[str]) -> Stream:
     Raises UserError for a missing, unreadable, empty or foreign file.
     """
     path = Path(path)
-    with _opened(path) as file:
-        announced = None if _WRONG_LENGTH.search(_TAG.sub("", file.extra_info)) else file.frames
-        if announced == _NOT_TOLD:
-            announced = _counted(file)
+    with _opened(path) as (files, whole):
+        file, announced = files[0], _announced(files) if whole else None
         form = _lossless(file.format, file.subtype, file.samplerate)
         dtype = np.dtype("float64" if file.subtype in ("PCM_32", "DOUBLE") else "float32")
         return Stream(file.channels, file.samplerate, form, dtype, announced, path.name, lambda: _pieces(path, dtype))
@@ -210,8 +189,11 @@ def format_of(path: str | os.PathLike[str]) -> FileFormat:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Sequential]:
-    """An open sound file; whatever goes wrong while it is read becomes a UserError."""
+def _opened(path: Path) -> Iterator[tuple[list[Sequential], bool]]:
+    """An open sound file, or the several that it consists of, and whether these are all of them.
+
+    Whatever goes wrong while it is read becomes a UserError.
+    """
     try:
         if path.is_dir():
             # A folder that may not be listed, as one among many recordings, is told of as such.
@@ -224,9 +206,17 @@ def _opened(path: Path) -> Iterator[Sequential]:
             raise UserError(f"{path} is a pipe or device, not a file.")
         with contextlib.ExitStack() as opened:
             file = opened.enter_context(Sequential(native(path)))
-            if not file.frames and file.format in ("WAV", "WAVEX", "RF64") and (length := _unfinished(path)):
-                file = opened.enter_context(Sequential(opened.enter_context(Corrected(path, *length))))
-            yield file
+            instead, whole = others(path, file)
+            files = [] if instead else [file]
+            for other in map(opened.enter_context, instead):
+                try:
+                    files.append(opened.enter_context(Sequential(other)))
+                except sf.LibsndfileError:
+                    # A beginning alone, where a stream broke off.
+                    if not files:
+                        raise
+                    break
+            yield files, whole and len(files) == max(1, len(instead))
     except UserError:
         raise
     except PermissionError as error:
@@ -236,34 +226,22 @@ def _opened(path: Path) -> Iterator[Sequential]:
         raise UserError(_unreadable(path)) from error
 
 
-def _unfinished(path: Path) -> tuple[int, bytes] | None:
-    """Where a WAV file gives its samples the length 0 though some follow, and the bytes that make it all that follow.
+def _announced(files: Sequence[Sequential]) -> int | None:
+    """Samples per channel that the headers tell of; None if one contradicts itself or its file, or the first one."""
+    total = 0
+    for file in files:
+        length: int | None = file.frames
+        if length == _NOT_TOLD:
+            length = _counted(file)
+        wrong = _WRONG_LENGTH.search(_TAG.sub("", file.extra_info)) or not _goes_on(files[0], file)
+        if wrong or length is None:
+            return None
+        total += length
+    return total
 
-    That is how a recorder leaves it that was cut off. None where a file does not, or where what follows are chunks up
-    to the end of the file: then it is empty indeed.
-    """
-    found, place, size, long = None, 12, path.stat().st_size, None
-    with path.open("rb") as file:
-        while place + 8 <= size:
-            file.seek(place)
-            chunk = file.read(24)
-            name, length = chunk[:4], int.from_bytes(chunk[4:8], "little")
-            if found and not all(32 <= letter < 127 for letter in name):
-                return found
-            if name == b"ds64" and not any(chunk[16:24]):
-                # RF64: the length of the samples in 8 bytes, after that of the file.
-                long = place + 16
-            if not found and name == b"data":
-                if long is not None:
-                    found, length = (long, (size - place - 8).to_bytes(8, "little")), 0
-                elif length:
-                    return None
-                else:
-                    # libsndfile takes the greatest length for whatever is there.
-                    found = place + 4, b"\xff" * 4
-            # Chunks begin at even places.
-            place += 8 + length + length % 2
-    return found if place > size + 1 else None
+
+def _goes_on(first: Sequential, file: Sequential) -> bool:
+    return (file.channels, file.samplerate) == (first.channels, first.samplerate)
 
 
 def _counted(file: Sequential) -> int | None:
@@ -306,26 +284,33 @@ def native(path: Path) -> Path | bytes:
 
 def _pieces(path: Path, dtype: np.dtype) -> Iterator[np.ndarray]:
     """The samples of a file up to the first that cannot be decoded; an error where not even that one can be."""
-    with _opened(path) as file:
+    with _opened(path) as (files, _):
         # In small blocks, to keep what lies before the place where a compressed file breaks off.
         held: list[np.ndarray] = []
-        begun = False
-        while True:
-            try:
-                block = file.read(_BLOCK, dtype=dtype.name, always_2d=True)
-            except sf.LibsndfileError:
-                if not begun:
-                    raise
-                break
-            if not len(block):
-                break
-            begun = True
+        for block in _blocks(files, dtype):
             held.append(block)
             if len(held) * _BLOCK >= PIECE:
                 yield np.concatenate(held).T
                 held = []
         if held:
             yield np.concatenate(held).T
+
+
+def _blocks(files: Sequence[Sequential], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Samples `(up to _BLOCK, channels)` of the files one after another, of those like the first."""
+    begun = False
+    for file in files:
+        while _goes_on(files[0], file):
+            try:
+                block = file.read(_BLOCK, dtype=dtype.name, always_2d=True)
+            except sf.LibsndfileError:
+                if not begun:
+                    raise
+                return
+            if not len(block):
+                break
+            begun = True
+            yield block
 
 
 def _lossless(container: str, subtype: str, sample_rate: int) -> FileFormat:
@@ -370,6 +355,16 @@ def choose_format(own: FileFormat, container: str | None = None, subtype: str | 
     if kind not in kinds:
         raise UserError(f"{found} holds no sample type {subtype!r}; choose {alternatives(_choices(kinds))}.")
     return replace(own, container=found, subtype=kind)
+
+
+def check_names(container: str | None, subtype: str | None) -> None:
+    """Raise UserError for names that `choose_format` knows for no recording, or that do not go together for any."""
+    if container is None and subtype is not None:
+        kinds = (*_BITS, *_FLOAT)
+        if subtype.upper().replace("-", "_") not in kinds:
+            raise UserError(f"There is no sample type {subtype!r} for stems; choose {alternatives(_choices(kinds))}.")
+        return
+    choose_format(FileFormat(), container, subtype)
 
 
 def _choices(names: Iterable[str]) -> list[str]:
@@ -462,6 +457,8 @@ def check(seen: Survey, sample_rate: int) -> None:
         raise UserError("The recording has samples that are not finite (NaN or infinity).")
     if seen.length == 0:
         raise UserError("The recording is empty: it has no samples.")
+    if seen.peak > LOUDEST:
+        raise UserError(f"The recording has samples of up to {seen.peak:.0e} times full scale: it is damaged.")
     if seen.rms < 1e-7:
         raise UserError("The recording is silent: there is nothing to separate.")
     if seen.length > 1 and np.sqrt(seen.varying.mean() / seen.length) < 1e-7:
@@ -494,6 +491,8 @@ def channels_first(array: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray]
     """
     if not np.issubdtype(array.dtype, np.floating):
         raise UserError(f"Give samples as floating-point numbers in full scale ±1, not {array.dtype}.")
+    if not array.size:
+        raise UserError("The recording is empty: it has no samples.")
     array = array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64, copy=False)
     if array.ndim == 1:
         return array[None, :], lambda samples: samples[0]

@@ -65,16 +65,16 @@ class Request:
     def check(self) -> None:
         """Raise UserError for whatever is wrong with the request itself, before any recording is looked at."""
         from sourceprior.labels import find
-        from sourceprior.sampling import find_device
+        from sourceprior.sampling import check_sources, find_device, settings_of
         from sourceprior.separation import check_seed, noise_level
-        from sourceprior.solver_choice import find_solver
 
-        find(self.labels, _priors(self.prior))
-        find_solver(self._settings()["solver"])
-        find_device(self.device)
+        sources = find(self.labels, _priors(self.prior))
         check_seed(self.options.get("seed", 0))
-        noise_level(self.options.get("residual"), self.options.get("noise_db"))
-        audio.choose_format(audio.FileFormat(), self.container, self.subtype)
+        own = {name: value for name, value in self.options.items() if name not in ("seed", "residual", "noise_db")}
+        noise_db = noise_level(self.options.get("residual"), self.options.get("noise_db"))
+        settings = settings_of(**{"preset": "default"} | own, noise_db=noise_db)
+        check_sources(sources, settings, find_device(self.device))
+        audio.check_names(self.container, self.subtype)
 
     def of(self, path: Path) -> dict[str, Any]:
         """Everything that the result for one recording depends on, as it stands in report.json."""

@@ -26,6 +26,7 @@ from sourceprior.mixture import Mixture
 from sourceprior.pieces import Pieces, loudest
 from sourceprior.priors import Source, joint, with_precision
 from sourceprior.solver_choice import check_options, find_solver
+from sourceprior.stft import N_FFT
 from sourceprior.vp import frozen, noise_levels
 from sourceprior.windows import windowed
 
@@ -127,6 +128,8 @@ def settings_of(preset: str, **changes: Any) -> Settings:
     solver = given.get("solver", chosen.solver).replace("-", "_")
     own = chosen.options if solver == chosen.solver else {}
     settings = replace(chosen, **given | {"solver": solver, "options": {**own, **given.get("options", {})}})
+    if settings.noise_db is not None and solver not in NOISE_SOLVERS:
+        raise UserError(f"The solver {solver} knows no noise level; choose {alternatives(NOISE_SOLVERS)}.")
     if solver not in PAPER_SOLVERS:
         if "form" in given:
             raise UserError(f"The solver {solver} has no form; leave it out, or choose {alternatives(PAPER_SOLVERS)}.")
@@ -161,6 +164,11 @@ def preset_of(preset: str, solver: str | None = None) -> str:
     raise UserError(
         f"The preset {preset} is not for the solver {name}: leave one of them out, or choose {alternatives(known)}."
     )
+
+
+def check_sources(sources: Sequence[Source], settings: Settings, device: torch.device) -> None:
+    """Raise UserError for priors that do not go together, or with these settings: before a recording is looked at."""
+    guided(joint(with_precision(sources, settings.precision), device), sources, settings.label_scale, device)
 
 
 def find_device(name: str) -> torch.device:
@@ -276,7 +284,7 @@ def solve_pieces(
     Same seed, same stems; the noise is drawn on the CPU, so that this does not depend on the device. A mixture
     longer than `settings.block` is solved in blocks, and no more than one of them is in memory.
 
-    Raises UserError for an unknown solver, an option it does not have, or a noise level it does not know.
+    Raises UserError for an unknown solver, or an option it does not have.
     """
     device = device or torch.device("cpu")
     sources = with_precision(sources, settings.precision)
@@ -291,8 +299,6 @@ def solve_pieces(
             sources = under(sources, run.whole)
     else:
         options = check_options(solver, options)
-    if settings.noise_db is not None and solver.__name__ not in NOISE_SOLVERS:
-        raise UserError(f"The solver {solver.__name__} knows no noise level; choose {alternatives(NOISE_SOLVERS)}.")
     level = float(np.mean([source.prior.level for source in sources]))
     rate = sources[0].prior.sample_rate
     loud = level * len(sources) ** 0.5
@@ -337,6 +343,8 @@ def solve_pieces(
         stems = finite(stems, settings.solver)
         if several and not untouched:
             stems = silence_absent(stems, problem, level, rate, rivals_of(sources), seed)
+        if not untouched:
+            stems = stems.masked_fill(torch.from_numpy(still(y)).to(stems.device), 0.0)
         del problem
         give_back()
         # Runs may name sources that are alike in another order in the next block.
@@ -385,6 +393,15 @@ def _solve_block(
         **options,
     )
     return answer.stems, answer.spread
+
+
+def still(y: np.ndarray) -> np.ndarray:
+    """Which samples of a mixture `(N,)` lie among zeros that are longer than a frame: there are no sources there."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], (y == 0).astype(np.int8), [0]])))
+    inside = np.zeros(len(y), bool)
+    for start, stop in edges.reshape(-1, 2):
+        inside[start:stop] = stop - start > N_FFT
+    return inside
 
 
 def finite(stems: Tensor, solver: str) -> Tensor:

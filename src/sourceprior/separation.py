@@ -25,11 +25,12 @@ from sourceprior.fullband import levelled, mid, spread
 from sourceprior.labels import find
 from sourceprior.library import PriorLike, load_priors
 from sourceprior.pieces import Pieces
-from sourceprior.priors import Source
+from sourceprior.priors import Source, with_precision
 from sourceprior.sampling import (
     Overview,
     Progress,
     Settings,
+    check_sources,
     find_device,
     overview,
     preset_of,
@@ -235,6 +236,7 @@ class Separating:
         self.rate = self.sources[0].prior.sample_rate
         self.device = find_device(device)
         # The cheap questions come first: a long recording takes its time.
+        check_sources(self.sources, self.settings, self.device)
         self.seen = audio.survey(stream)
         audio.check(self.seen, stream.sample_rate)
         count = len(self.sources)
@@ -287,7 +289,7 @@ class Separating:
             stems, self.taken = part.stems, part.sources
             sure = confidence(
                 stems,
-                self.sources,
+                with_precision(self.sources, chosen.precision),
                 segment=chosen.segment,
                 overlap=chosen.overlap,
                 batch=chosen.batch,

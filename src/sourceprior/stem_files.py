@@ -79,12 +79,14 @@ class StemFiles:
         with contextlib.ExitStack() as opening:
             self._lock.enter_context(_alone(self.folder))
             opening.push(self._unlock)
+            # What a killed run has begun, told of beside the report of one before it.
+            begun = _told(self.folder / UNFINISHED).files
             earlier = self._look()
-            files = sorted({*earlier, *self.files, PICTURE})
+            files = sorted({*earlier, *self.files, *([PICTURE] if self.sketches else [])})
             told = {"mixture": printable(whole_path(self.recording)), "recording": self.digest, "files": files}
             with audio.replacing(self.folder / UNFINISHED) as part:
                 part.write_text(json.dumps(told), encoding="utf-8")
-            for file in earlier:
+            for file in {*earlier, *begun} - {*self.files}:
                 _remove(self.folder / f".{file}.part")
             self._put = [
                 opening.enter_context(audio.writing(self.folder / file, self.shape, self.sample_rate, self.form))
@@ -197,9 +199,14 @@ class Earlier:
 
 def earlier_run(folder: Path) -> Earlier:
     """The run that wrote to a folder last."""
-    for name in (REPORT, UNFINISHED):
+    return _told(folder / REPORT, folder / UNFINISHED)
+
+
+def _told(*places: Path) -> Earlier:
+    """What the first of these files that can be read tells."""
+    for place in places:
         try:
-            told = json.loads((folder / name).read_text(encoding="utf-8"))
+            told = json.loads(place.read_text(encoding="utf-8"))
             digest = told.get("recording", told.get("request", {}).get("recording"))
             return Earlier(told["mixture"], digest, [str(file) for file in [*told["files"], *told.get("older", [])]])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -242,7 +249,9 @@ def locked(file: Path, seconds: float = -1) -> Iterator[None]:
     try:
         yield
     finally:
-        _remove(file)
+        # Some systems remove no file that is open: then it stays, and locks nothing.
+        with contextlib.suppress(UserError):
+            _remove(file)
         lock.release()
 
 
