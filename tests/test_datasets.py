@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 
+from sourceprior import audio
 from sourceprior.corpora.manifest import manifest
 from sourceprior.datasets import SPEECH, Clip, ClipBank, read_clip, read_manifest
 from sourceprior.errors import UserError
@@ -117,6 +118,15 @@ def test_same_generator_same_signals(bank: ClipBank) -> None:
     a, b = (bank.render(clips, 32000, torch.Generator().manual_seed(7)) for _ in range(2))
     assert torch.equal(a, b)
     assert not torch.equal(a, bank.render(clips, 32000, torch.Generator().manual_seed(8)))
+
+
+def test_crops_of_silence_are_drawn_again(tmp_path: Path) -> None:
+    wave = np.zeros((1, 160_000), np.float32)
+    wave[:, :64_000] = 0.1 * np.random.default_rng(0).standard_normal(64_000)
+    audio.write(tmp_path / "owl.wav", wave, 16000, audio.FileFormat())
+    bank = ClipBank([Clip(tmp_path / "owl.wav", "train", "owl", "", "own", 10.0)], ["owl"])
+    out = bank.render(torch.zeros(64, dtype=torch.long), 16_000, torch.Generator().manual_seed(0))
+    assert out.any(1).all()
 
 
 def test_weights_give_every_wanted_label_its_share(bank: ClipBank) -> None:

@@ -1,6 +1,7 @@
 """Evaluation: figures that are known beforehand, and the command itself on real clips."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -253,3 +254,23 @@ def test_an_evaluation_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatc
     assert figures(again) == figures(whole)
     assert len(figures(whole)[2]) == 9
     assert call("-n", 2, "--steps", 2).err == ""
+    # Whatever was measured stays: of other settings, of a baseline, of a longer list.
+    words[:] = [word for word in words if word != "--prior" and word not in map(str, prior_folders)]
+    words[:] = [word for word in words if word not in prior_folders]
+    call("-n", 1, "--solver", "unprocessed")
+    words += [word for folder in prior_folders for word in ("--prior", folder)]
+    assert call("-n", 2, "--steps", 1).err.startswith("2 of 2")
+    assert len((tmp_path / "out" / "outcomes.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_baseline_needs_no_speech_where_there_is_none(tmp_path, monkeypatch):
+    from sourceprior import cli
+
+    shutil.copytree(DATA, tmp_path / "data")
+    table = tmp_path / "data" / "manifest.csv"
+    table.write_text("\n".join(row for row in table.read_text().splitlines() if ",speech," not in row) + "\n")
+    words = ["evaluate", "--data", tmp_path / "data", "--task", "two_sounds", "--min-clips", 2, "-n", 1, "-q"]
+    monkeypatch.setattr(sys, "argv", ["sourceprior", *map(str, words), "--solver", "wiener"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code

@@ -112,3 +112,11 @@ def test_a_prior_goes_to_a_hub_and_comes_back(tmp_path: Path, monkeypatch: pytes
     x, sigma, label = torch.randn(1, 4000), torch.tensor([0.1]), torch.tensor([1])
     with torch.no_grad():
         torch.testing.assert_close(again.denoiser(x, sigma, label), prior.denoiser(x, sigma, label))
+
+
+def test_rows_with_other_columns_are_one_table(tmp_path: Path) -> None:
+    rows = [{"label": "speech", "own @1": 9.0}, {"label": "rain", "own @1": 5.0, "others @1": 1.0}]
+    run_report._write_classes(rows, tmp_path)
+    with (tmp_path / "classes.csv").open(newline="") as file:
+        assert [row["others @1"] for row in csv.DictReader(file)] == ["", "1.0"]
+    assert (tmp_path / "classes.md").read_text().endswith("| speech | 9.0 |  |\n| rain | 5.0 | 1.0 |\n")

@@ -11,12 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import processes_case as case
-from sourceprior import corpus, training
+from sourceprior import audio, corpus, training
 from sourceprior.cli import app
 from sourceprior.commands.train import train
 from sourceprior.corpus import Corpus, clips_of, read_folder
@@ -136,6 +137,17 @@ def test_a_folder_per_class_keeps_clips_for_validation(folder: Path, tmp_path: P
         read_folder(tmp_path / "nothing", "train")
 
 
+def test_takes_of_one_recording_are_in_one_split(tmp_path: Path) -> None:
+    for day in range(12):
+        for take in range(3):
+            place = tmp_path / "owl" / f"day{day:02d}_{take}.wav"
+            place.parent.mkdir(exist_ok=True)
+            audio.write(place, np.zeros((1, 100), np.float32), 16000, audio.FileFormat())
+    days = [{clip.path.stem[:5] for clip in read_folder(tmp_path, split)} for split in ("train", "valid")]
+    assert not days[0] & days[1]
+    assert [len(day) for day in days] == [10, 2]
+
+
 @pytest.fixture
 def small_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' clips in the place of the package's bank of other sources; what is "test" there is "valid" here."""
@@ -181,6 +193,34 @@ def test_one_source_alone_is_told_from_those_of_the_package(
     assert told["data"]["negatives per licence"]
     # What it is told from is there when it is looked how well, too.
     assert any("on sounds" in name or "on speech" in name for name in told["figures"])
+
+
+def test_a_class_under_another_word_is_no_negative_of_itself(folder: Path, tmp_path: Path, small_bank: None) -> None:
+    some(folder, tmp_path / "data", "Bark").joinpath("Bark").rename(tmp_path / "data" / "dog_bark")
+    assert {clip.label for clip in Corpus(tmp_path / "data").borrow()} == {"Saxophone", "rain", "speech"}
+
+
+def test_a_valid_split_without_own_clips_ends_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(DATA, tmp_path / "data")
+    table = tmp_path / "data" / "manifest.csv"
+    rows = table.read_text().splitlines()
+    spoken = [row.replace(",test,", ",valid,") if ",speech," in row else row for row in rows]
+    table.write_text("\n".join(spoken) + "\n")
+    prior = run(tmp_path / "data", tmp_path / "run", sources="sounds", batch=2, steps=1, change=TINY)
+    assert "the valid split has no clips of sounds" in capsys.readouterr().out
+    assert prior.config["training"]["figures"] == {}
+
+
+def test_the_card_of_a_best_checkpoint_tells_of_that(tmp_path: Path) -> None:
+    bank = ClipBank(read_manifest(DATA, "train"), ["rain"])
+    settings = Settings(("rain",), steps=2, compile=False, batch=2, network={"widths": [8], "depths": [1], "bottom": 8})
+    trainer = Trainer(settings, bank, tmp_path)
+    trainer.run()
+    trainer.step, trainer.elapsed, trainer.best = 1, 60.0, 0.5
+    trainer.save("best.pt")
+    trainer.step, trainer.elapsed = 2, 120.0
+    assert trainer.take_best()
+    assert (trainer.step, trainer.elapsed, trainer.last_valid) == (1, 60.0, 0.5)
 
 
 def test_sounds_alone_are_told_from_one_another(folder: Path, tmp_path: Path) -> None:
@@ -467,6 +507,11 @@ def test_options_that_do_not_go_together_are_one_sentence(tmp_path: Path, folder
     (tmp_path / "data" / "Bark" / "broken.wav").unlink()
     with pytest.raises(UserError, match="no speech whose voices"):
         run(tmp_path / "data", tmp_path / "c", batch=2, change=TINY, steps=1, voice_groups=2)
+    with pytest.raises(UserError, match="--voice-groups needs negatives"):
+        run(DATA, tmp_path / "f", recipe="paper", sources="speech", change=NARROW, steps=1, voice_groups=2)
+    for wrong in ("beta2=1.5", "weight_decay=-1", "sigma_centre=-1", "check_minutes=0", "seed=20000000000000"):
+        with pytest.raises(UserError, match=wrong.partition("=")[0]):
+            run(DATA, tmp_path / "g", batch=2, change=[*TINY, wrong], steps=1)
     # Longer examples than the signal that levels are told of.
     prior = run(DATA, tmp_path / "d", batch=2, change=[*TINY, "seconds=5"], steps=1)
     assert prior.labels[0] == "anything"

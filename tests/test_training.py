@@ -16,7 +16,7 @@ from sourceprior.errors import UserError
 from sourceprior.examples import NULL
 from sourceprior.priors import SourcePrior
 from sourceprior.runs import clip_table, describe, finish, labels_of, start_from
-from sourceprior.selectivity import denoising_snr, selectivity
+from sourceprior.selectivity import denoising_snr, mean_snr, selectivity
 from sourceprior.training import LEVEL, Settings, Trainer, measure_spectra, write_checkpoint
 
 DATA = Path(__file__).parent / "data"
@@ -201,6 +201,20 @@ def test_selectivity_leaves_out_what_there_are_no_clips_of(
         figures = selectivity(trainer.averaged().eval(), LABELS, ClipBank(clips, LABELS[1:]), count=2, seconds=0.5)
         assert {name.split(" @")[0] for name in figures} - {"speech/on sounds", "sounds/null label"} == wanted
         assert ("speech/on sounds" in figures) is False
+
+
+def test_one_class_has_no_wrong_label(bank: ClipBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "measure_spectra", few_draws)
+    clips = [clip for clip in read_manifest(DATA, "train") if clip.label == "rain"]
+    figures = selectivity(Trainer(SMALL, bank, tmp_path).averaged().eval(), LABELS, ClipBank(clips, ["rain"]), 2, 0.5)
+    assert {name.split(" @")[0] for name in figures} == {"sounds/own", "sounds/null label"}
+
+
+def test_silence_does_not_count() -> None:
+    clean, estimate = torch.zeros(2, 10), torch.zeros(2, 10)
+    clean[0], estimate[0] = 1.0, 0.9
+    assert mean_snr(clean, estimate) == pytest.approx(20, abs=1e-3)
+    assert mean_snr(clean[1:], estimate[1:]) == 0
 
 
 def test_denoising_snr_of_a_known_error() -> None:

@@ -22,11 +22,12 @@ import numpy as np
 import torch
 
 from sourceprior.audio import ENDINGS
+from sourceprior.corpora.folder import take_of
 from sourceprior.corpora.layouts import layout_of, layout_reader, read_layout, seconds_of
 from sourceprior.corpora.splits import is_split
 from sourceprior.datasets import SPEECH, SPOKEN, Clip, ClipBank, licence_filter
 from sourceprior.errors import UserError
-from sourceprior.labels import folded
+from sourceprior.labels import folded, meant_by
 from sourceprior.learning import NEGATIVES
 from sourceprior.licences import NOT_STATED
 from sourceprior.packs import is_own, is_pack, read_clips, reader
@@ -107,10 +108,24 @@ def _label(name: str) -> str:
 
 
 def _share(files: Sequence[Path], base: Path, split: str) -> list[Path]:
-    """The files of one class that are for a split: a tenth for validation, whichever machine asks."""
-    order = sorted(files, key=lambda file: hashlib.sha256(os.fsencode(file.relative_to(base).as_posix())).digest())
-    held = max(1, round(len(files) / 10)) if len(files) >= FEWEST else 0
-    return {"train": order[held:], "valid": order[:held]}.get(split, [])
+    """The files of one class that are for a split: a tenth for validation, whichever machine asks.
+
+    Numbered takes of one recording go together, where there are not too few recordings for that.
+    """
+    takes = [file.with_name(take_of(file) + file.suffix) for file in files]
+    if len(set(takes)) < FEWEST:
+        takes = list(files)
+
+    def drawn(take: Path) -> bytes:
+        return hashlib.sha256(os.fsencode(take.relative_to(base).as_posix())).digest()
+
+    wanted = max(1, round(len(files) / 10)) if len(files) >= FEWEST else 0
+    held: set[Path] = set()
+    for take in sorted(set(takes), key=drawn):
+        if sum(other in held for other in takes) < wanted:
+            held.add(take)
+    order = sorted(zip(takes, files, strict=True), key=lambda pair: (drawn(pair[0]), pair[1]))
+    return [file for take, file in order if split == ("valid" if take in held else "train")]
 
 
 def cut(clips: Sequence[Clip], seconds: float) -> list[list[Clip]]:
@@ -185,7 +200,7 @@ class Corpus:
         sounds = [label for label in known if label not in SPOKEN]
         if sounds and len(known) > 1:
             return []
-        own = {folded(label) for label in sounds or SPOKEN}
+        own = set().union(*map(meant_by, sounds or SPOKEN))
         for split in ("train", "valid"):
             self.lent[split] = [clip for clip in read_clips(NEGATIVES, split, "any") if folded(clip.label) not in own]
         return self.lent["train"]

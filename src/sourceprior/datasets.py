@@ -28,6 +28,8 @@ SPEECH = "speech"
 VOICES = ("male_speech", "female_speech", "child_speech")
 """Kinds of speech: labels of a prior that knows them, each a part of "speech"."""
 SPOKEN = (SPEECH, *VOICES)
+ANEW = 8
+"""Times that a crop is drawn again where it is silent throughout."""
 CHILD = 13
 """Years below which a speaker counts as a child: a voice has not broken yet."""
 VOICE_GROUP = "voice_"
@@ -322,9 +324,27 @@ class ClipBank:
         """Clips (B,) -> signals (B, samples) of RMS 1, each a random crop, or placed at random in silence.
 
         With ``augment``: for half of them a playback rate of exp(-``playback``) to exp(``playback``), and polarity. A
-        signal may be partly silent but is never empty. ``bend`` (B,) makes the range of the playback rate narrower (in
-        its logarithm).
+        signal may be partly silent, and is empty only where ANEW further crops are, too. ``bend`` (B,) makes the range
+        of the playback rate narrower (in its logarithm).
         """
+        bend = torch.as_tensor(bend, device=self.wave.device).expand(len(clips))
+        out = self._crops(clips, samples, generator, augment, bend, playback)
+        for _ in range(ANEW):
+            empty = (out == 0).all(1)
+            if not bool(empty.any()):
+                break
+            out[empty] = self._crops(clips[empty], samples, generator, augment, bend[empty], playback)
+        return out
+
+    def _crops(
+        self,
+        clips: Tensor,
+        samples: int,
+        generator: torch.Generator,
+        augment: bool,
+        bend: Tensor,
+        playback: float,
+    ) -> Tensor:
         device, count = self.wave.device, len(clips)
 
         def uniform(low: float, high: float) -> Tensor:

@@ -266,16 +266,21 @@ def _with_interval(value: float, interval: tuple[float, float]) -> str:
 
 
 def write_outcomes(
-    outcomes: Iterable[Outcome], path: str | Path, marks: Iterable[str] = repeat(""), before: Mapping[str, Outcome] = {}
+    outcomes: Iterable[Outcome],
+    path: str | Path,
+    marks: Iterable[str] = repeat(""),
+    before: Mapping[str, Outcome] = {},
+    kept: Mapping[str, Outcome] = {},
 ) -> Iterator[Outcome]:
     """Write outcomes as JSON lines while they come, and pass them on: a stopped run keeps what it has.
 
     Args:
         marks: of each outcome, everything that decided it, as a word.
         before: of an earlier run, by their marks; they stay in the file and come first.
+        kept: of runs of another kind, which stay in the file.
     """
     part = Path(f"{path}.part")
-    part.write_text("".join(_line(mark, outcome) for mark, outcome in before.items()), encoding="utf-8")
+    part.write_text("".join(_line(mark, outcome) for mark, outcome in {**kept, **before}.items()), encoding="utf-8")
     part.replace(path)
     yield from before.values()
     with Path(path).open("a", encoding="utf-8") as file:

@@ -138,6 +138,7 @@ def report_of(
         "clips": [{"file": file, "seconds": s, "licence": terms} for file, s, terms in clips.used],
         "seconds": round(clips.seconds, 2),
         "learned from": len({piece.file for piece in own}), "held out": len({piece.file for piece in held}),
+        "held apart": not {piece.file for piece in own} & {piece.file for piece in held},
         "left out": [{"file": file, "reason": reason} for file, reason in clips.left_out],
         "notes": clips.notes, "lowest sample rate": clips.lowest_rate,
         "licences": dict(Counter(terms for _, _, terms in clips.used)),
@@ -161,8 +162,10 @@ def sentences(report: dict[str, Any]) -> list[str]:
     """What the figures mean, and what to record next."""
     name, held = report["name"], report["denoising"]["held out"]
     gains = [held[f"{ratio:g}"]["gain"] for ratio in RATIOS]
+    # Of few files it is their end that is held out.
+    where = "On clips" if report.get("held apart", True) else "On the end of its only clips, which"
     said = [
-        f"On clips it did not learn from it lowers noise as loud as {name} by {gains[0]:.1f} dB "
+        f"{where} it did not learn from it lowers noise as loud as {name} by {gains[0]:.1f} dB "
         f"(twice as loud: {gains[1]:.1f} dB, five times: {gains[2]:.1f} dB)."
     ]
     alone = report["left alone"]

@@ -269,7 +269,9 @@ def measure_spectra(bank: ClipBank, labels: Sequence[str], draws: int = 96, shar
         g = torch.Generator().manual_seed(i)
         clips = torch.multinomial(weights, draws, replacement=True, generator=g)
         wave = bank.render(clips.to(bank.wave.device), 4 * bank.sample_rate, g) * LEVEL
-        rows[i] = stft(wave).abs().square().mean((0, 2))
+        # Crops of silence tell nothing of the class.
+        heard = wave[wave.any(1)] if bool(wave.any()) else wave
+        rows[i] = stft(heard).abs().square().mean((0, 2))
     if not rows:
         raise UserError(f"The data holds no clip of {', '.join(labels)}.")
     known = torch.stack(list(rows.values()))

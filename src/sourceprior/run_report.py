@@ -106,13 +106,13 @@ def _seconds_per_item(prior: SourcePrior, device: torch.device | str) -> float:
 
 
 def _write_classes(rows: Sequence[dict[str, Any]], folder: Path) -> None:
-    columns = list(rows[0])
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     with (folder / "classes.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows]
+    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
     head = "Mean SNR in dB of the denoised clip, noise at so many times its RMS: own clips, and those of others.\n\n"
     (folder / "classes.md").write_text(head + "\n".join(lines) + "\n")
 

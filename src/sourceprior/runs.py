@@ -44,7 +44,8 @@ def labels_of(sources: str, known: Sequence[str], groups: Sequence[str] = ()) ->
     voices = [label for label in known if label in VOICES]
     speech = [SPEECH, *voices, *groups] if voices or SPEECH in known else []
     sounds = [label for label in known if label not in SPOKEN]
-    labels = {"speech": speech, "sounds": [NULL, *sounds], "all": [NULL, *speech, *sounds]}[sources]
+    every = [NULL, *speech, *sounds] if sounds else speech
+    labels = {"speech": speech, "sounds": [NULL, *sounds], "all": every}[sources]
     if not set(labels) - {NULL}:
         raise UserError(f"The manifest has no clips of {sources} with a licence that was asked for.")
     return tuple(labels)

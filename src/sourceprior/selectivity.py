@@ -33,6 +33,12 @@ def denoising_snr(clean: Tensor, estimate: Tensor) -> Tensor:
     return 10 * torch.log10(clean.square().sum(-1) / error.clamp_min(1e-20))
 
 
+def mean_snr(clean: Tensor, estimate: Tensor) -> float:
+    """Mean of `denoising_snr` over the items that are not silence, dB."""
+    heard = clean.any(-1)
+    return float(denoising_snr(clean[heard], estimate[heard]).mean()) if bool(heard.any()) else 0.0
+
+
 @torch.no_grad()
 def selectivity(
     denoiser: Denoises, labels: Sequence[str], bank: ClipBank, count: int = 32, seconds: float = 4.0
@@ -85,7 +91,8 @@ def selectivity(
         where = (row[:, None] == choice).long().argmax(1)
         wrong = choice[(where + shift) % len(choice)]
         trials["sounds/own"] = wave, row
-        trials["sounds/wrong label"] = wave, wrong
+        if len(sounds) > 1:
+            trials["sounds/wrong label"] = wave, wrong
         if NULL in rows:
             trials["sounds/null label"] = wave, torch.full_like(row, rows[NULL])
         if there([SPEECH]):
@@ -96,7 +103,7 @@ def selectivity(
         for ratio in RATIOS:
             sigma = torch.full((count,), ratio * denoiser.level, device=wave.device)
             estimate = denoiser(wave + sigma[:, None] * noise, sigma, label)
-            figures[f"{name} @{ratio:g}"] = float(denoising_snr(wave, estimate).mean())
+            figures[f"{name} @{ratio:g}"] = mean_snr(wave, estimate)
     return figures
 
 
@@ -126,6 +133,6 @@ def per_class(
             for ratio in RATIOS:
                 sigma = torch.full((count,), ratio * denoiser.level, device=device)
                 estimate = denoiser(wave + sigma[:, None] * noise, sigma, label)
-                row[f"{case} @{ratio:g}"] = round(float(denoising_snr(wave, estimate).mean()), 2)
+                row[f"{case} @{ratio:g}"] = round(mean_snr(wave, estimate), 2)
         rows.append(row)
     return rows

@@ -119,7 +119,7 @@ class Settings:
         ):
             if getattr(self, name) < low:
                 raise UserError(f"{name} is at least {low}, not {getattr(self, name)}.")
-        for name in ("minutes", "rate", "seconds", "clip", "memory", "ema"):
+        for name in ("minutes", "rate", "seconds", "clip", "memory", "ema", "sigma_centre", "check_minutes"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is more than 0, not {getattr(self, name)}.")
         for name, words in (
@@ -134,7 +134,10 @@ class Settings:
         for name, high in (("playback", 0.69), ("colour", 20.0)):
             if not 0 <= getattr(self, name) <= high:
                 raise UserError(f"{name} is between 0 and {high}, not {getattr(self, name)}.")
-        for name in ("null_share", "ema_decay", "dropout"):
+        for name in ("weight_decay", "sigma_spread", "seed"):
+            if not 0 <= getattr(self, name) < 2**31:
+                raise UserError(f"{name} is at least 0 and less than {2**31}, not {getattr(self, name)}.")
+        for name in ("null_share", "ema_decay", "dropout", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} is at least 0 and less than 1, not {getattr(self, name)}.")
         numbers = [isinstance(level, int | float) and not isinstance(level, bool) for level in self.levels]
@@ -509,6 +512,8 @@ class Trainer:
             return False
         self.average.load_state_dict(state["average"])
         self.best_step, self.last_valid = state["step"], state["best"]
+        # What the card tells of.
+        self.step, self.elapsed = state["step"], state["elapsed"]
         return True
 
     def resume(self, name: str = "last.pt") -> bool:

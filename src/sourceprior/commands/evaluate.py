@@ -59,10 +59,10 @@ def evaluate(
     from sourceprior import mixtures as lists
     from sourceprior.benchmark import rows
     from sourceprior.benchmark.records import mixture_digest
-    from sourceprior.datasets import SPEECH, licence_filter, read_manifest
+    from sourceprior.datasets import licence_filter, read_manifest
     from sourceprior.errors import UserError
+    from sourceprior.evaluation import Outcome, peak_memory_mb, read_outcomes, summarise, table, write_outcomes
     from sourceprior.evaluation import evaluate as run
-    from sourceprior.evaluation import peak_memory_mb, read_outcomes, summarise, table, write_outcomes
     from sourceprior.library import load_priors
     from sourceprior.progress import progress_bar
     from sourceprior.sampling import settings_of
@@ -110,7 +110,7 @@ def evaluate(
             )
         ]
     if baselines_only:
-        wanted = sorted({label for spec in specs for label in spec.labels} | {SPEECH})
+        wanted = sorted({label for spec in specs for label in spec.labels})
         bad: dict[str, str] = {}
         with progress_bar("Learning", quiet) as callback:
             separate = baseline(str(solver), train, wanted, dictionary=dictionary, progress=callback, bad=bad)
@@ -121,24 +121,29 @@ def evaluate(
             priors, preset=preset, steps=steps, candidates=candidates, solver=solver, options=options, device=device
         )
 
-    if out and not baselines_only:
+    measured: dict[str, Outcome] = {}
+    if out:
         make_folder(out)
+        measured = read_outcomes(out / "outcomes.jsonl")
+    if out and not baselines_only:
         used = rows.PriorSet.of("priors", priors or load_priors(None))
         row = rows.on_priors(preset, preset, rows.OURS, False, settings, used, device)
         key = row.key({"zero_mean": zero_mean})
         marks = {id(spec): rows.digest_of([key, mixture_digest(spec)]) for spec in specs}
-        measured = read_outcomes(out / "outcomes.jsonl")
         before = {mark: measured[mark] for mark in marks.values() if mark in measured}
         if before:
             typer.echo(f"{len(before)} of {len(specs)} mixtures were measured before.", err=True)
         todo = [spec for spec in specs if marks[id(spec)] not in before]
         outcomes = run(todo, data, separate, zero_mean=zero_mean)
-        outcomes = write_outcomes(outcomes, out / "outcomes.jsonl", [marks[id(spec)] for spec in todo], before)
+        outcomes = write_outcomes(
+            outcomes, out / "outcomes.jsonl", [marks[id(spec)] for spec in todo], before, measured
+        )
     else:
         outcomes = run(specs, data, separate, zero_mean=zero_mean)
         if out:
-            make_folder(out)
-            outcomes = write_outcomes(outcomes, out / "outcomes.jsonl")
+            own = [rows.digest_of([solver, zero_mean, mixture_digest(spec)]) for spec in specs]
+            kept = {mark: outcome for mark, outcome in measured.items() if mark not in own}
+            outcomes = write_outcomes(outcomes, out / "outcomes.jsonl", own, kept=kept)
     if out:
         lists.write_list(out / "mixtures.jsonl", specs)
     found = []

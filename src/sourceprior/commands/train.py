@@ -70,7 +70,7 @@ def train(
     from sourceprior.corpus import Corpus
     from sourceprior.datasets import Clip, with_voices
     from sourceprior.errors import UserError
-    from sourceprior.objectives import find_backbone, rows_of
+    from sourceprior.objectives import find_backbone, predicts_noise, rows_of
     from sourceprior.rolling import Rolling
     from sourceprior.runs import (
         ancestry,
@@ -82,6 +82,7 @@ def train(
         labels_of,
         origin_of,
         other_clips,
+        own_clips,
         start_from,
         way_of_negatives,
         write_bad_clips,
@@ -146,6 +147,11 @@ def train(
         log("the data states no licence: its clips are taken to be your own, and the card says so")
     if isinstance(bank, Rolling):
         log(f"in {bank.parts} parts of {60 * hours / bank.parts:.0f} min in turns of {bank.steps} steps, see --memory")
+    if valid and not own_clips(corpus.tally("valid"), sources):
+        log(f"the valid split has no clips of {sources}: nothing is checked on the way")
+        valid = None
+    if voice_groups and predicts_noise(settings.backbone):
+        raise UserError("--voice-groups needs negatives, which a network that predicts the noise is not shown.")
     start = start_from(init, labels, settings.grow) if init else None
     if start is not None and not isinstance(start.network, find_backbone(settings.backbone)):
         raise UserError(

@@ -63,13 +63,14 @@ def folder(
 
 def _groups(own: Path, files: Sequence[Path]) -> list[str]:
     """The group of every recording of a class: by the name without its number, or each its own where these are few."""
-    takes = [f"{own.name}:{_take_of(file)}" for file in files]
+    takes = [f"{own.name}:{take_of(file)}" for file in files]
     if len(set(takes)) >= FEWEST:
         return takes
     return [f"{own.name}:{file.relative_to(own).with_suffix('').as_posix()}" for file in files]
 
 
-def _take_of(file: Path) -> str:
+def take_of(file: Path) -> str:
+    """The name of a recording without the number of the take."""
     stem = file.stem
     cut = max(stem.rfind("_"), stem.rfind("-"))
     return stem[:cut] if cut > 0 and stem[cut + 1 :].isdigit() else stem
