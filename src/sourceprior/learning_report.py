@@ -163,9 +163,10 @@ def sentences(report: dict[str, Any]) -> list[str]:
     name, held = report["name"], report["denoising"]["held out"]
     gains = [held[f"{ratio:g}"]["gain"] for ratio in RATIOS]
     # Of few files it is their end that is held out.
-    where = "On clips" if report.get("held apart", True) else "On the end of its only clips, which"
+    apart = report.get("held apart", True)
+    where = "On clips it did not learn from" if apart else "On the end of its last clip, which it did not learn from,"
     said = [
-        f"{where} it did not learn from it lowers noise as loud as {name} by {gains[0]:.1f} dB "
+        f"{where} it lowers noise as loud as {name} by {gains[0]:.1f} dB "
         f"(twice as loud: {gains[1]:.1f} dB, five times: {gains[2]:.1f} dB)."
     ]
     alone = report["left alone"]
