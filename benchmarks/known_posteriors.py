@@ -1,6 +1,6 @@
 """How far every solver is from the exact posterior mean, on sources whose posterior is known: a Markdown table.
 
-    OMP_NUM_THREADS=1 python benchmarks/known_posteriors.py            # the table of docs/parity.md
+    OMP_NUM_THREADS=1 python benchmarks/known_posteriors.py --mixtures 4 --frames 4    # the table of docs/parity.md
 
 Distances are norms relative to that of the exact mean, over all mixtures. "mean run" is the distance of a run whose
 noise is all zeros: on Gaussian sources a solver that is linear then gives the mean of its samples exactly, and the

@@ -31,7 +31,7 @@ def collect(folders: Sequence[Path], page: Path, note: str = "") -> None:
     Raises:
         SystemExit: a folder holds no report.
     """
-    parts = [INTRODUCTION.format(folders=" ".join(folder.name for folder in folders), beside=page.stem)]
+    parts = [INTRODUCTION.format(folders=" ".join(f"runs/{folder.name}" for folder in folders), beside=page.stem)]
     parts += [note + "\n"] if note else []
     pictures = page.with_suffix("")
     for folder in folders:
@@ -39,7 +39,8 @@ def collect(folders: Sequence[Path], page: Path, note: str = "") -> None:
         if not reports:
             raise SystemExit(f"{folder} holds no report of `sourceprior benchmark`.")
         parts += [_with_pictures(report, pictures) for report in reports]
-        for file in [*folder.glob("*.mixtures.jsonl"), *(folder / "results").glob("*.json*")]:
+        kept = ("*.mixtures.jsonl", "*.commands.txt", "results/*.json*")
+        for file in [file for pattern in kept for file in folder.glob(pattern)]:
             copy = pictures / folder.name / file.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)

@@ -82,22 +82,29 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def finish(children: list[int]) -> None:
+    """Wait for processes, all of which are to come to a good end."""
+    if any([os.waitpid(child, 0)[1] for child in children]):
+        raise SystemExit("a process failed")
+
+
 def main(out: Path) -> None:
     """An undisturbed run, and one that is killed and resumed."""
     training.measure_spectra = few_draws
     for folder in ("whole", "killed"):
         (out / folder).mkdir()
-    for child in start(out / "whole", free_port(), "whole"):
-        os.waitpid(child, 0)
+    finish(start(out / "whole", free_port(), "whole"))
     children = start(out / "killed", free_port(), "never", delay=1.0)
     while not (out / "killed" / "last.pt").exists():
+        for child in children:
+            if os.waitpid(child, os.WNOHANG)[0]:
+                raise SystemExit("a process ended before it was killed")
         time.sleep(0.01)
     for child in children:
         os.kill(child, signal.SIGKILL)
     for child in children:
         os.waitpid(child, 0)
-    for child in start(out / "killed", free_port(), "resumed"):
-        os.waitpid(child, 0)
+    finish(start(out / "killed", free_port(), "resumed"))
 
 
 if __name__ == "__main__":

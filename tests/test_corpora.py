@@ -365,9 +365,10 @@ def test_a_folder_per_speaker_and_given_splits(tmp_path):
     assert {(entry.split, entry.label) for entry in found.entries} == {
         (clip.parent.parent.name, clip.parent.name) for clip in SPEECH
     }
-    for bad in [{"kind": "music"}, {"test_share": 0.7, "valid_share": 0.5}]:
-        with pytest.raises(UserError):
-            folder(tmp_path, **bad)
+    with pytest.raises(UserError, match="music"):
+        folder(tmp_path, kind="music")
+    with pytest.raises(UserError, match="together"):
+        folder(tmp_path, test_share=0.7, valid_share=0.5)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no folders with recordings"):
         folder(tmp_path / "empty")

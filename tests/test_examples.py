@@ -107,7 +107,15 @@ def test_a_kind_of_voice_denies_the_other_kinds_and_speech_denies_none(bank: Cli
     maker = ExampleMaker(split, (SPEECH, "male_speech", "child_speech"), negatives="whole", voice_among_others=1.0)
     examples = maker.draw(64, 0)
     assert set(examples.label.tolist()) == {0, 1, 2}
-    assert examples.has_other.any()
+    clips = maker.choose(64, torch.Generator().manual_seed(0))
+    index, grouped = split.label[clips], torch.zeros(64, dtype=torch.bool)
+    for wide in (False, True):
+        is_wide = torch.full((64,), wide)
+        other, there = maker.others(clips, is_wide, grouped, torch.Generator().manual_seed(0))
+        spoken = maker.spoken[split.label[other]]
+        assert there.all()
+        assert not (split.label[other] == index).any()
+        assert bool(spoken.any()) is not wide
     assert split.weights([SPEECH])[split.label >= 2].sum() == pytest.approx(1)
 
 

@@ -67,7 +67,7 @@ def test_a_source_is_learned_reported_and_separated(world, clips: Path, tmp_path
     steps: list[tuple] = []
     out = tmp_path / "my-prior"
     report = world(clips, "robin", out, licence="CC0-1.0", progress=lambda *given: steps.append(given))
-    assert [step[:2] for step in steps] == [(i + 1, 6) for i in range(len(steps))]
+    assert [step[:2] for step in steps] == [(i + 1, 6) for i in range(6)]
     assert len(report["clips"]) == 9
     assert [item["file"] for item in report["left out"]] == ["robin9.wav"]
     assert (report["learned from"], report["held out"]) == (7, 2)

@@ -38,6 +38,25 @@ def test_commands_and_options_exist(line):
     assert {word for word in words if word.startswith("-")} <= options
 
 
+PAGES = [*ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("examples/**/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_other_pages_exist(page):
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^ +(?:OMP_NUM_THREADS=\d )?sourceprior (\S.*?)(?: +#.*)?$", text, re.M)
+    within = re.findall(r"`(?:OMP_NUM_THREADS=\d )?sourceprior ([^`]+)`", text)
+    for line in [*lines, *(" ".join(found.split()) for found in within)]:
+        command, *words = re.split("[ |]", line)
+        known = get_command(app).commands
+        assert command in known, line
+        options = {name for param in known[command].params for name in [*param.opts, *param.secondary_opts]}
+        own = {word.partition("=")[0] for word in words if word.startswith("-")}
+        assert own <= options | {"--help"}, line
+    for script in re.findall(r"python (benchmarks/\w+\.py)", text):
+        assert (ROOT / script).is_file()
+
+
 @pytest.fixture
 def place(priors, tmp_path, monkeypatch):
     """A folder with the recordings of the README; small priors, and few other sounds, where the package has its own."""

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from golden_case import filled, relative
+from robustness_cases import Hostile
 from sourceprior.errors import UserError
 from sourceprior.networks.attention_unet import AttentionUNet
 from sourceprior.networks.diffwave import DiffWave
 from sourceprior.priors import PRECISIONS, Source, SourcePrior, joint, with_precision
 from sourceprior.schedules import vp_linear
+from sourceprior.training import read_checkpoint
 from sourceprior.vp import VPDenoiser, classifier_free, noise_predictor
 
 SMALL = {"width": 8, "classes": 3, "blocks": (1, 1, 2, 1, 1)}
@@ -75,15 +77,11 @@ def test_diffwave_is_told_beta(tmp_path):
 
 
 def test_wrong_files_are_refused_in_one_sentence(tmp_path, checkpoint):
-    class Harmful:
-        def __reduce__(self):
-            return (print, ("run",))
-
     (tmp_path / "text.pt").write_text("hello")
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"optimizer": {"lr": 1}}, tmp_path / "other.pt")
     torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "network.pt")
-    torch.save({"ema": Harmful()}, tmp_path / "harmful.pt")
+    torch.save({"ema": Hostile(str(tmp_path / "executed"))}, tmp_path / "harmful.pt")
     state = dict(checkpoint[1].state_dict())
     state.pop("out_conv.bias")
     torch.save({"ema": state}, tmp_path / "part.pt")
@@ -92,6 +90,8 @@ def test_wrong_files_are_refused_in_one_sentence(tmp_path, checkpoint):
             SourcePrior.from_released(tmp_path / f"{name}.pt")
         assert f"{name}.pt" in str(caught.value)
         assert "\n" not in str(caught.value)
+    assert read_checkpoint(tmp_path / "harmful.pt", "cpu") is None
+    assert not (tmp_path / "executed").exists()
     with pytest.raises(UserError, match="3 classes, not 4"):
         SourcePrior.from_released(checkpoint[0], list("abcd"))
 

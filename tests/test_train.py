@@ -223,6 +223,30 @@ def test_the_card_of_a_best_checkpoint_tells_of_that(tmp_path: Path) -> None:
     assert (trainer.step, trainer.elapsed, trainer.last_valid) == (1, 60.0, 0.5)
 
 
+def test_voices_become_parts_of_speech_that_two_speakers_are_taken_for(tmp_path: Path) -> None:
+    shutil.copytree(DATA, tmp_path / "data")
+    table = tmp_path / "data" / "manifest.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["kind"] == "speech":
+            row |= {"gender": "m", "age": "9" if row["speaker"] in ("so2252", "so1027") else "40"}
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    options = {"sources": "speech", "batch": 2, "steps": 1, "change": TINY}
+    kinds = run(tmp_path / "data", tmp_path / "kinds", voices=True, **options)
+    assert kinds.labels == ("speech", "male_speech", "child_speech")
+    groups = run(DATA, tmp_path / "groups", voice_groups=2, **options)
+    assert groups.labels == ("speech", "voice_1", "voice_2")
+    x = 0.05 * torch.randn(16000, generator=torch.Generator().manual_seed(0)).numpy()
+    for prior in (kinds, groups):
+        assert prior.config["parts"] == {"speech": list(prior.labels[1:])}
+        result = separate(x, 16000, ["speech", "speech"], prior=prior, steps=1)
+        assert {entry["label"] for entry in result.report["priors"]} <= set(prior.labels)
+
+
 def test_sounds_alone_are_told_from_one_another(folder: Path, tmp_path: Path) -> None:
     assert Corpus(some(folder, tmp_path / "sounds", "Bark", "rain")).borrow() == []
     known = ("Bark", "rain")
