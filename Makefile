@@ -38,4 +38,4 @@ $(BIN)/python:
 	touch .venv/.installed $@
 
 clean:
-	rm -rf .venv demo-out out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile as sf
 
 from sourceprior import separate
@@ -41,6 +42,17 @@ def test_a_folder_of_ones_own(tmp_path, prior_folders):
     sf.write(tmp_path / "speech.flac", np.zeros(5), rate)
     done = run(*words, expect=2)
     assert "another rate or length" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["mixture.wav", "speech.wav", "report.json"])
+def test_what_is_of_somebody_else_is_kept(name, tmp_path, prior_folders):
+    (tmp_path / name).write_text("mine")
+    words = [word for folder in prior_folders for word in ("--prior", folder)]
+    assert (
+        f"another {'mixture' if name == 'mixture.wav' else name}"
+        in run("demo", DEMO, "-o", tmp_path, "-q", *words, expect=2).stderr
+    )
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {name: "mine"}
 
 
 def test_the_demo_runs_and_prints_si_sdr(tmp_path, prior_folders):

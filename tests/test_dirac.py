@@ -86,6 +86,8 @@ def test_mistakes_are_named():
         ({"likelihood": "exact"}, "not 'exact'"),
         ({"constrained": 2}, "constrained source 2"),
         ({"num_resamples": 0}, "num_resamples"),
+        ({"gamma": 0.05}, "does not heed gamma"),
+        ({"likelihood": "gaussian", "constrained": 0}, "does not heed constrained"),
     ):
         with pytest.raises(UserError, match=message):
             run(problem, steps=2, **options)

@@ -149,3 +149,12 @@ def test_silence_and_missing_spectra_give_finite_stems():
             stems = run(problem, 0, power=power)
             assert stems.isfinite().all()
             assert problem.residual(stems).abs().max() < 1e-6
+
+
+def test_equal_noise_levels_are_no_error():
+    prior = gaussian(seed=0)
+    problem = prior.problem(drawn(prior, [0, 1], 0).sum(dim=1), [0, 1])
+    levels = torch.tensor([4 * RMS] * 4 + [0.0])
+    x = initial.noise(problem, 4 * RMS, generators(0))
+    stems = posterior_mean(problem, levels, x, generators=generators(0))
+    torch.testing.assert_close(stems.sum(1), problem.y, rtol=0, atol=1e-5)

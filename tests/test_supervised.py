@@ -227,12 +227,15 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert call(*words, "--steps", 2) == 0
     assert "going on from step 1" in capsys.readouterr().out
     assert supervised.load(tmp_path / "m").config["steps"] == 2
+    (tmp_path / "prior").mkdir()
+    (tmp_path / "prior" / "config.json").write_text("{}")
     for bad, says in [
         (["tune", *words[1:]], "knows train"),
         (["train", "unet", *words[2:]], "no supervised baseline 'unet'"),
         ([*words, "--size", "huge"], "no size 'huge'"),
         ([*words, "--rate", 1e-4], "made with another rate"),
         ([*words, "--licence", "any"], "another licence filter"),
+        ([*words[:6], "-o", tmp_path / "prior"], "holds something else, perhaps a prior"),
     ]:
         assert call(*bad) == 2
         assert says in capsys.readouterr().err

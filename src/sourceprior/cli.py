@@ -6,6 +6,7 @@ A person sees one sentence for anything that is wrong with their input, and exit
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
 import signal
 import sys
@@ -17,8 +18,15 @@ from sourceprior import commands
 from sourceprior.errors import UserError, out_of_memory
 from sourceprior.version import __version__
 
-LESS = {"sample": "fewer sounds (-n) or a shorter --seconds", "diagnose": "a shorter --seconds"}
-"""What to ask less of where memory runs out, but for commands that have windows."""
+LESS = {
+    "separate": "a shorter --segment or smaller --batch",
+    "sample": "fewer sounds (-n) or a shorter --seconds",
+    "diagnose": "a shorter --seconds",
+    "benchmark": "shorter mixtures (--seconds)",
+    "train": "a smaller --batch, or parts of it (--accumulate)",
+    "baseline": "a smaller --batch",
+}
+"""What to ask less of where memory runs out."""
 
 app = typer.Typer(
     help="Take a recording apart with diffusion priors that were each trained on single sources only.",
@@ -53,6 +61,10 @@ def main() -> None:
     both let half-written files be removed first.
     """
     before = signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or pipe that knows no Σ gets a question mark, not a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")
     try:
         app(prog_name="sourceprior")
     except UserError as error:
@@ -66,8 +78,8 @@ def main() -> None:
         if not out_of_memory(error):
             raise
         command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-        advice = LESS.get(command, "a shorter --segment or smaller --batch")
-        print(f"sourceprior: There was not enough memory; try {advice}.", file=sys.stderr)
+        advice = f"try {LESS[command]}" if command in LESS else "close other programs"
+        print(f"sourceprior: There was not enough memory; {advice}.", file=sys.stderr)
         sys.exit(2)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,7 @@ def learn(
     record = {key: report[key] for key in keys} | {"command": shlex.join(["sourceprior", *sys.argv[1:]])}
     items = [replace(i, record=record) if i.name == name else i for i in learned_of(result.prior)]
     # Another call may be writing to it, which takes a moment.
-    place = out.absolute()
-    with locked(place.parent / f".{place.name}.lock"):
+    with learning(out):
         write_folder(with_others(with_sources(result.prior, items), name, out), out, report_files(report))
     return report
 
@@ -96,6 +96,14 @@ def with_others(prior: SourcePrior, name: str, out: Path) -> SourcePrior:
         check_place(out)
         return prior
     return merge([SourcePrior.from_pretrained(out), with_sources(prior, [find_learned(prior, name)])])
+
+
+@contextlib.contextmanager
+def learning(folder: Path) -> Iterator[None]:
+    """Keep others from changing the prior of a folder meanwhile."""
+    place = Path(folder).absolute()
+    with locked(place.parent / f".{place.name}.lock"):
+        yield
 
 
 def start(out: Path, base: str | None) -> SourcePrior:

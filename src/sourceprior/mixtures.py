@@ -285,6 +285,12 @@ def _check_level(source: PlacedSource, wave: NDArray[np.int64], level_of: str) -
         )
 
 
+def check_rate(given: int, wanted: int) -> None:
+    """Raise UserError for mixtures at another rate, in Hz, than what is to separate them."""
+    if given != wanted:
+        raise UserError(f"The mixtures have {given} Hz, and what is to separate them {wanted} Hz: draw others.")
+
+
 def mix(sources: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sum of sources `(K, N)`, in their order."""
     total = np.zeros_like(sources[0])

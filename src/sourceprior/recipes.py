@@ -35,7 +35,7 @@ def read(recipe: str | Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"There is no recipe '{recipe}': name {alternatives(names())}, or a TOML file.")
     try:
-        return tomllib.loads(file.read_text())
+        return tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"The recipe '{recipe}' is not TOML: {error}.") from error
 

@@ -186,6 +186,16 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def training_device(name: str) -> torch.device:
+    """`find_device` for training, which needs double precision here and there: not an Apple GPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = find_device(name)
+    if place.type == "mps":
+        raise UserError("Training needs numbers of 64 bits, which mps has not: use --device cpu.")
+    return place
+
+
 EXCERPT = 30.0
 """Seconds of a recording by which sources of one label are told apart."""
 

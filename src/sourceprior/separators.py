@@ -11,10 +11,10 @@ import torch
 
 from sourceprior.baselines import nmf, wiener
 from sourceprior.datasets import Clip
-from sourceprior.errors import UserError
 from sourceprior.evaluation import Separator
 from sourceprior.labels import find
 from sourceprior.library import PriorLike, load_priors
+from sourceprior.mixtures import check_rate
 from sourceprior.priors import SourcePrior
 from sourceprior.sampling import Settings, find_device, solve
 
@@ -41,10 +41,7 @@ def solving(priors: Sequence[SourcePrior], settings: Settings, device: str = "au
 
     def run(mixture: np.ndarray, sample_rate: int, labels: Sequence[str], seed: int) -> np.ndarray:
         sources = find(labels, priors)
-        if sample_rate != sources[0].prior.sample_rate:
-            raise UserError(
-                f"The mixtures have {sample_rate} Hz, the priors {sources[0].prior.sample_rate}: draw others."
-            )
+        check_rate(sample_rate, sources[0].prior.sample_rate)
         return solve(torch.from_numpy(mixture), sources, settings, seed=seed, device=place)[0].numpy()
 
     return run
@@ -83,7 +80,8 @@ def baseline(
 
 
 def _cut(known: Mapping[str, torch.Tensor], separate: Callable[[torch.Tensor, list], torch.Tensor]) -> Separator:
-    def run(mixture: np.ndarray, _sample_rate: int, labels: Sequence[str], _seed: int) -> np.ndarray:
+    def run(mixture: np.ndarray, sample_rate: int, labels: Sequence[str], _seed: int) -> np.ndarray:
+        check_rate(sample_rate, nmf.RATE)
         with torch.inference_mode():
             return separate(torch.from_numpy(mixture), [known[label] for label in labels]).numpy()
 

@@ -22,6 +22,8 @@ from sourceprior.errors import UserError
 from sourceprior.factorisation import EPS, fit_activations, fit_atoms
 from sourceprior.stft import istft, stft
 
+RATE = 16_000
+"""Hz that dictionaries, and Wiener filters, are learned at."""
 ATOMS = 32
 SPEECH_ATOMS = 64
 

@@ -24,7 +24,7 @@ from torch import nn
 from sourceprior.datasets import SPEECH
 from sourceprior.errors import UserError, alternatives
 from sourceprior.evaluation import Separator
-from sourceprior.mixtures import TASKS
+from sourceprior.mixtures import TASKS, check_rate
 from sourceprior.sampling import find_device
 
 KINDS = ("conv_tasnet", "tf_locoformer")
@@ -90,13 +90,14 @@ def alike(labels: Sequence[str]) -> list[Hashable]:
 def separator(models: Mapping[str, Model], device: str = "auto") -> Separator:
     """A separator that takes the model of the task, told by the numbers of speakers and of sounds."""
     place = find_device(device)
-    by_counts = {TASKS[task]: model.network.to(place) for task, model in models.items()}
+    by_counts = {TASKS[task]: (model.network.to(place), model.config["sample_rate"]) for task, model in models.items()}
 
-    def run(mixture: np.ndarray, _sample_rate: int, labels: Sequence[str], _seed: int) -> np.ndarray:
+    def run(mixture: np.ndarray, sample_rate: int, labels: Sequence[str], _seed: int) -> np.ndarray:
         speakers = sum(label == SPEECH for label in labels)
-        network = by_counts.get((speakers, len(labels) - speakers))
+        network, rate = by_counts.get((speakers, len(labels) - speakers), (None, 0))
         if network is None:
             raise UserError(f"No model is trained for {speakers} speakers and {len(labels) - speakers} sounds.")
+        check_rate(sample_rate, rate)
         with torch.inference_mode():
             return network(torch.from_numpy(np.asarray(mixture, np.float32))[None].to(place))[0].cpu().numpy()
 

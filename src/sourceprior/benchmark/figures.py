@@ -20,12 +20,13 @@ from sourceprior.diagnostic_plots import figure_2, figure_3
 from sourceprior.diagnostics import Trace, gamma_schedules
 from sourceprior.labels import find
 from sourceprior.mixture import Mixture
-from sourceprior.mixtures import MixtureSpec, mix, render
+from sourceprior.mixtures import MixtureSpec, check_rate, mix, render
 from sourceprior.presets import TYPICAL_LEVEL, keeps_level, recipe, scale_of, seeded, under
 from sourceprior.priors import joint
 from sourceprior.sampling import find_device
 from sourceprior.schedules import vp_linear
 from sourceprior.version import __version__
+from sourceprior.vp import frozen
 
 RULES = ("DPS", "DSG", "hybrid")
 PAPER_SAYS = (
@@ -59,6 +60,7 @@ def figure2(
     todo = [(spec, rule) for spec in specs[shard[0] :: shard[1]] for rule in RULES] if measure else []
     for done, (spec, rule) in enumerate(todo):
         if not _file(folder, spec, rule, settings).is_file():
+            check_rate(spec.sample_rate, priors.priors[0].sample_rate)
             trace = trace_rule(render(spec, root), spec.labels, priors, rule, form, steps, device, spec.index)
             _save(trace, _file(folder, spec, rule, settings))
         if tell:
@@ -69,7 +71,9 @@ def figure2(
         if all(file.is_file() for file in files.values()):
             traces = {rule: _load(file, form, steps) for rule, file in files.items()}
             picture = f"figure2_{spec.task}_{spec.samples / spec.sample_rate:g}s_{spec.index + 1}.png"
-            figure_2(traces, [label.replace("_", " ") for label in spec.labels], spec.sample_rate, folder / picture)
+            names = [label.replace("_", " ") for label in spec.labels]
+            with in_place(folder / picture) as part:
+                figure_2(traces, names, spec.sample_rate, part)
             found[picture] = {rule: summary(trace) for rule, trace in traces.items()}
     with in_place(folder / "figure2.json") as part:
         part.write_text(json.dumps(found, indent=1) + "\n")
@@ -107,7 +111,7 @@ def trace_rule(
     keep = tuple(sorted({0, total // 4, total // 2, 3 * total // 4, total - 1}))
     true = gain * torch.from_numpy(sources)[None].to(place)
     trace = Trace(run.process(), references=true, mixture=y, keep=keep)
-    with torch.no_grad():
+    with torch.no_grad(), frozen(source.prior.denoiser for source in chosen):
         run(problem, generators=seeded(1, seed), trace=trace)
     return trace
 

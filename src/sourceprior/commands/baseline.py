@@ -35,7 +35,7 @@ def baseline(
     from sourceprior.datasets import read_manifest
     from sourceprior.errors import UserError, alternatives
     from sourceprior.runs import per_licence
-    from sourceprior.sampling import find_device
+    from sourceprior.sampling import training_device
     from sourceprior.separation import check_seed, make_folder
 
     if action != "train":
@@ -50,11 +50,13 @@ def baseline(
     except UserError:
         valid = []
     make_folder(out)
+    if (out / "config.json").exists() and not (out / "last.pt").exists():
+        raise UserError(f"{out} holds something else, perhaps a prior: choose another folder with -o.")
     settings = Settings(
         kind=kind, task=task, options=dict(sizes[size]), batch=batch, seconds=seconds, rate=rate, seed=seed,
         speech_as=speech, precision=precision,
     )  # fmt: skip
-    place = find_device(device)
+    place = training_device(device)
 
     def log(text: str) -> None:
         print(text, flush=True)

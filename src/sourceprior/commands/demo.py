@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -40,10 +41,18 @@ def demo(
     from sourceprior.metrics import si_sdr
     from sourceprior.plots import spectrograms
     from sourceprior.separation import separate
-    from sourceprior.stem_files import make_folder
+    from sourceprior.stem_files import PICTURE, REPORT, earlier_run, file_name, make_folder
 
     make_folder(out)
     mixture = folder / "mixture.wav"
+    copied = out / "mixture.wav"
+    ours = {*earlier_run(out).files, REPORT} if earlier_run(out).files else set()
+    stems = [f"{file_name(name)}.wav" for name in (*truth, "residual")]
+    for name in {*stems, REPORT, PICTURE} - ours:
+        if (out / name).exists():
+            raise UserError(f"{out} holds another {name}: choose another folder with -o.")
+    if copied.exists() and not filecmp.cmp(copied, mixture, shallow=False):
+        raise UserError(f"{copied} is another mixture: choose another folder with -o.")
     mixed = audio.read(mixture)
     sources = []
     for path in truth.values():
@@ -54,8 +63,8 @@ def demo(
     with progress_bar("Separating", quiet) as callback:
         result = separate(mixture, None, list(truth), preset=preset, prior=prior or None, callback=callback)
     result.save(out)
-    if out.resolve() != folder.resolve():
-        shutil.copyfile(mixture, out / "mixture.wav")
+    if not copied.exists():
+        shutil.copyfile(mixture, copied)
 
     table = Table("source", "SI-SDR of the stem", "unprocessed", box=None, header_style="bold")
     notes = {}

@@ -81,11 +81,13 @@ def diagnose(
         recording = audio.read(path)
         samples = recording.samples
         samples = samples if seconds is None else samples[:, : round(seconds * recording.sample_rate)]
+        seen = audio.survey(audio.Stream.of(samples, recording.sample_rate))
         try:
-            audio.check(audio.survey(audio.Stream.of(samples, recording.sample_rate)), recording.sample_rate)
+            audio.check(seen, recording.sample_rate)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-        mid = downmix(samples)
+        # As `separate` does.
+        mid = downmix(samples - seen.offset[:, None] if seen.stray else samples)
         length = max(1, round(mid.shape[1] * rate / recording.sample_rate))
         wave = audio.resample(mid, recording.sample_rate, rate, length)[0]
         return torch.from_numpy(np.ascontiguousarray(wave)).float()[None]

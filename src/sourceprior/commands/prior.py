@@ -23,7 +23,7 @@ def prior(
     """List, merge, rename or remove the sources that priors have learned (`sourceprior learn`)."""
     from sourceprior import adapters
     from sourceprior.errors import UserError, alternatives
-    from sourceprior.learning_folder import REPORT, check_place, rewrite, write_folder
+    from sourceprior.learning_folder import REPORT, check_place, learning, rewrite, write_folder
     from sourceprior.licences import licences_of, use_of_label
     from sourceprior.priors import SourcePrior
 
@@ -49,11 +49,17 @@ def prior(
         assert out is not None
         check_place(out)
         merged = adapters.merge(priors)
-        reports = {path.name: path.read_text() for folder in folders for path in sorted(folder.glob(f"*{REPORT}.*"))}
+        reports = {
+            path.name: path.read_text("utf-8") for folder in folders for path in sorted(folder.glob(f"*{REPORT}.*"))
+        }
         write_folder(merged, out, reports)
         names = ", ".join(learned.name for learned in adapters.learned_of(merged))
         typer.echo(f"{out} knows {names} beside the labels of {merged.config['base_name']}.")
-    elif action == "rename":
-        rewrite(folders[0], adapters.rename(priors[0], words[1], words[2]), words[1], words[2])
     else:
-        rewrite(folders[0], adapters.remove(priors[0], words[1]), words[1], None)
+        with learning(folders[0]):
+            # Once more: a source may have been learned meanwhile.
+            item = SourcePrior.from_pretrained(folders[0])
+            if action == "rename":
+                rewrite(folders[0], adapters.rename(item, words[1], words[2]), words[1], words[2])
+            else:
+                rewrite(folders[0], adapters.remove(item, words[1]), words[1], None)

@@ -87,7 +87,7 @@ def train(
         way_of_negatives,
         write_bad_clips,
     )
-    from sourceprior.sampling import find_device
+    from sourceprior.sampling import training_device
     from sourceprior.selectivity import selectivity
     from sourceprior.stem_files import make_folder
     from sourceprior.timbre import Timbre
@@ -108,7 +108,7 @@ def train(
         "precision": precision, "memory": memory, "check_minutes": check_minutes,
     }  # fmt: skip
     settings = recipes.settings(recipe, (), given, change or [])
-    place = find_device(device)
+    place = training_device(device)
     group = processes.find(place)
     place = group.device(place)
 

@@ -22,7 +22,7 @@ def dirac(
     generators: Sequence[torch.Generator],
     callback: Callable[[int, int, float, Tensor], None] | None = None,
     likelihood: Literal["dirac", "gaussian"] = "dirac",
-    constrained: int = -1,
+    constrained: int | None = None,
     gamma: Positive | None = None,
     num_resamples: AtLeastOne = 2,
     churn: NonNegative = 0.0,
@@ -41,7 +41,7 @@ def dirac(
         generators: one per mixture: a draw of `(K, N)` for every churn and every resampling.
         callback: called with (step, S, sigma, D (B, K, N)) after every level.
         likelihood: which of the two forms.
-        constrained: index of the source s of "dirac".
+        constrained: index of the source s of "dirac", the last one by default.
         gamma: standard deviation of the mixture's error in "gaussian", in units of the waveform; σ itself by default.
         num_resamples: how often a level is done; in between, the noise it took away is put back.
         churn: s_churn: before every step the level is raised by min(churn / S, √2 - 1) of itself.
@@ -50,10 +50,17 @@ def dirac(
         Sources `(B, K, N)`; for "dirac" they add up to the mixture.
 
     Raises:
-        UserError: an unknown likelihood, a constrained source that does not exist, or fewer than one resampling.
+        UserError: an unknown likelihood, an option of the other one, a constrained source that does not exist, or fewer
+            than one resampling.
     """
     if likelihood not in ("dirac", "gaussian"):
         raise UserError(f"The likelihood of the solver dirac is 'dirac' or 'gaussian', not {likelihood!r}.")
+    idle = {"dirac": "gamma" if gamma is not None else "", "gaussian": "constrained" if constrained is not None else ""}
+    if idle[likelihood]:
+        raise UserError(
+            f"With the likelihood '{likelihood}' the solver dirac does not heed {idle[likelihood]}: leave it out."
+        )
+    constrained = -1 if constrained is None else constrained
     if not -problem.num_sources <= constrained < problem.num_sources:
         raise UserError(f"The constrained source {constrained} does not exist among {problem.num_sources} sources.")
     if num_resamples < 1:

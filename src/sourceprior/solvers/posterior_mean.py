@@ -107,7 +107,7 @@ def posterior_mean(
             # Karras et al. 2022, algorithm 1: the mean of the slopes (x - m) / sigma at both ends.
             slope = ((x - m) / sigma + (ratio * x + (1 - ratio) * m - ahead) / target) / 2
             target_m = x - sigma * slope
-        elif method == "2m" and previous is not None and target > 0:
+        elif method == "2m" and previous is not None and target > 0 and previous[0] != sigma:
             # Lu et al. 2022: linear extrapolation of m in log sigma to the middle of the step.
             last_sigma, last_m = previous
             target_m = m + log(sigma / target) / log(last_sigma / sigma) / 2 * (m - last_m)
