@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from safetensors.numpy import load, save
 
 from conftest import RATE, band_noise
 from sourceprior import audio
@@ -178,7 +180,13 @@ def prior(config: str | None, weights: bytes | None) -> Callable[[Path], list[ob
             (folder / "prior" / "config.json").write_text(own.get(config, config))
         if weights is not None:
             good = (OWN[0] / "model.safetensors").read_bytes()
-            content = good[: len(good) // 2] if weights == b"half" else weights
+            tensors = load(good)
+            spoilt = {
+                name: np.full_like(tensor, np.nan) for name, tensor in tensors.items() if tensor.dtype.kind == "f"
+            }
+            known = {b"half": good[: len(good) // 2], b"nan": save({**tensors, **spoilt})}
+            known[b"other"] = save({"layer": np.zeros(3, np.float32)})
+            content = known.get(weights, weights)
             (folder / "prior" / "model.safetensors").write_bytes(content)
         return [wav(folder, sound())[0], "-s", "speech", "--prior", folder / "prior"]
 
@@ -227,11 +235,16 @@ def out_is_a_file(folder: Path) -> list[object]:
 def headless(folder: Path) -> list[object]:
     """An MP3 file that begins in the middle of a stream."""
     content = encoded(folder, "mix.mp3")
-    return raw(folder, content[list(mp3_frames(content))[1][0] :], "mix.mp3")
+    return raw(folder, content[list(mp3_frames(io.BytesIO(content)))[1][0] :], "mix.mp3")
 
 
 def joined(folder: Path, name: str) -> list[object]:
     return raw(folder, encoded(folder, name) * 2, name)
+
+
+def at_rate(folder: Path, rate: int) -> list[object]:
+    sf.write(folder / "mix.wav", sound(), rate, subtype="FLOAT")
+    return [folder / "mix.wav", "-s", "speech"]
 
 
 def empty_folder(folder: Path) -> list[object]:
@@ -339,6 +352,8 @@ CASES = [
     Case("prior folder without weights", prior("own", None), "are missing"),
     Case("truncated weights file", prior("own", b"half"), "is not a readable safetensors file"),
     Case("weights file that is a hostile pickle", hostile, "is not a readable safetensors file"),
+    Case("weights that are not finite", prior("own", b"nan"), "hold values that are not finite"),
+    Case("weights of another network", prior("own", b"other"), "do not fit their config"),
     Case("steps out of range", option("--steps", 0), "steps must lie between 1 and 1000"),
     Case("candidates out of range", option("--candidates", 100), "candidates must lie between 1 and 64"),
     Case("segment out of range", option("--segment", 0.1), "segment must lie between 1 and 600"),
@@ -357,6 +372,13 @@ CASES = [
     Case("unknown format", option("--format", "mp5"), "There is no format 'mp5'"),
     Case("sample type the format has not", option("--format", "flac", "--subtype", "float"), "FLAC holds no"),
     Case("sample rate that FLAC has not", odd_rate, "FLAC holds rates above 65535 Hz only if"),
+    Case("label scale out of range", option("--label-scale", -1), "label_scale must lie between 0 and 100"),
+    Case("unknown precision", option("--precision", "int8"), "There is no precision 'int8'"),
+    Case("option that the solver has not", option("-O", "foo=1"), "has no option 'foo'"),
+    Case("a seed beyond all generators", option("--seed", 2**70), "The seed must be"),
+    Case("sample rate below 8 kHz", lambda f: at_rate(f, 4000), "The sample rate must be 8000 to 192000 Hz"),
+    Case("sample rate above 192 kHz", lambda f: at_rate(f, 384_000), "The sample rate must be 8000 to 192000 Hz"),
+    Case("a folder to listen to", lambda f: [empty_folder(f)[0]], "is a folder, not a recording", command="listen"),
     Case("no jobs", option("--jobs", 0), "jobs must be 1 or more"),
     Case("unknown engine", option("--engine", "magic"), "There is no engine 'magic'"),
     Case("no space left", option(), "No space left on device", patch=full_disk),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from conftest import RATE, band_noise
 from sourceprior import UserError, audio, separate
 from sourceprior.audio import FileFormat, choose_format, decibel, rms
+from sourceprior.separation import separate_file
 
 QUICK = {"steps": 2, "candidates": 1, "segment": 1.0}
 FORMS = [("WAV", "PCM_16"), ("WAV", "PCM_24"), ("FLAC", "PCM_24"), ("WAV", "FLOAT"), ("CAF", "DOUBLE")]
@@ -65,6 +66,42 @@ def test_stems_have_the_form_of_the_recording_and_add_up_to_it(priors, seconds, 
         step = {"PCM_16": 2**-15, "PCM_24": 2**-23}.get(form[1], 0)
         assert np.abs(stem - other).max() <= step or decibel(rms(stem - other)) < decibel(rms(mixture)) - 90
     assert decibel(rms(sum(first) - mixture)) < decibel(rms(mixture)) - (90 if form[1] != "PCM_16" else 80)
+
+
+# Windows of a second and blocks of four: whatever is done from one window or block to the next is done here.
+@settings(max_examples=6, deadline=None, derandomize="EXPLORE" not in os.environ, database=None)
+@given(
+    seconds=st.floats(4.5, 13),
+    rate=st.integers(8000, 24000),
+    channels=st.integers(1, 2),
+    pause=st.floats(0, 0.9),
+    labels=st.sampled_from([["speech", "Bark"], ["speech", "anything"], ["Bark", "speech", "rain"], ["Bark", "Bark"]]),
+    form=st.sampled_from([("WAV", "FLOAT"), ("FLAC", "PCM_24")]),
+    seed=st.integers(0, 100),
+)
+def test_files_of_several_blocks_keep_their_form_and_add_up(priors, seconds, rate, channels, pause, labels, form, seed):
+    samples = recording(round(seconds * rate), rate, channels, seed)
+    # One of the two noises stops: the speech band goes on alone.
+    alone = 0.5 * band_noise("speech", samples.shape[1], rate, seed + 1)
+    place = slice(round(pause * samples.shape[1] / 2), round((pause / 2 + 0.5) * samples.shape[1]))
+    samples[:, place] = alone[place]
+    options = {"segment": 1.0, "block": 4.0, "preset": "fast", "steps": 2, "picture": False, "overwrite": False}
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "mix")
+        sf.write(path, 0.9 * samples.T / np.abs(samples).max(), rate, format=form[0], subtype=form[1])
+        mixture = sf.read(path, always_2d=True)[0]
+
+        def stems(name: str, batch: int) -> list[np.ndarray]:
+            report = separate_file(path, Path(folder, name), labels, prior=priors, seed=seed, batch=batch, **options)
+            return [sf.read(Path(folder, name, file), always_2d=True)[0] for file in report["files"]]
+
+        first, again, batched = stems("a", 1), stems("b", 1), stems("c", 3)
+    for stem, same, other in zip(first, again, batched, strict=True):
+        assert stem.shape == mixture.shape
+        assert np.isfinite(stem).all()
+        np.testing.assert_array_equal(stem, same)
+        assert np.abs(stem - other).max() <= 2**-23 or decibel(rms(stem - other)) < decibel(rms(mixture)) - 90
+    assert decibel(rms(sum(first) - mixture)) < decibel(rms(mixture)) - 90
 
 
 WRITTEN = [
@@ -160,6 +197,8 @@ READABLE = [
     ("AIFF", "PCM_24"),
     ("CAF", "PCM_16"),
     ("CAF", "ALAC_16"),
+    ("CAF", "ALAC_24"),
+    ("NIST", "PCM_24"),
     ("AU", "PCM_16"),
 ]
 
@@ -173,8 +212,9 @@ def test_every_format_is_read_without_a_complaint(tmp_path, container, subtype):
     assert got.samples.shape[0] == 2
     assert abs(got.samples.shape[1] - 24000) <= 2400
     assert abs(decibel(rms(got.samples)) - decibel(rms(samples))) < 1.5
-    lossless = subtype not in ("ULAW", "VORBIS", "OPUS", "MPEG_LAYER_III", "ALAC_16")
-    assert got.format == (FileFormat(container, subtype) if lossless else FileFormat("WAV", "FLOAT"))
+    lossless = subtype not in ("ULAW", "VORBIS", "OPUS", "MPEG_LAYER_III")
+    kept = FileFormat("WAV" if container == "NIST" else container, subtype.replace("ALAC", "PCM"))
+    assert got.format == (kept if lossless else FileFormat("WAV", "FLOAT"))
     assert audio.format_of(tmp_path / "mix") == got.format
 
 

@@ -1,5 +1,8 @@
 """Files of which libsndfile alone would read a part, and say nothing."""
 
+import io
+import tracemalloc
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -37,7 +40,7 @@ def test_an_mp3_without_a_count_is_read_to_its_end(tmp_path, mode, channels, rat
     sf.write(path, noise(4, channels, rate), rate, format="MP3", bitrate_mode=mode, compression_level=0.5)
     assert uncounted(path) is None
     whole, data = audio.read(path), path.read_bytes()
-    second = list(mp3_frames(data))[1]
+    second = list(mp3_frames(io.BytesIO(data)))[1]
     path.write_bytes(data[second[0] :])
     found = audio.read(path)
     assert not found.warnings
@@ -62,11 +65,40 @@ def test_mp3_files_joined_are_read_to_the_last(tmp_path) -> None:
     assert "breaks off" in audio.read(path).warnings[0]
 
 
+def test_counting_the_frames_of_a_long_mp3_takes_no_memory(tmp_path) -> None:
+    path = tmp_path / "a.mp3"
+    sf.write(path, noise(5), RATE, format="MP3")
+    path.write_bytes(path.read_bytes() * 100)
+    tracemalloc.start()
+    assert uncounted(path) is not None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path.stat().st_size > 2e6
+    assert peak < 5e5
+
+
+def test_a_wav_file_with_a_length_beyond_its_field_is_read_to_its_end(tmp_path) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, np.zeros(10), RATE, subtype="PCM_16")
+    head = bytearray(path.read_bytes()[:44])
+    samples = (1 << 31) + 50_000
+    for place, length in ((40, 2 * samples), (4, 2 * samples + 36)):
+        head[place : place + 4] = (length % (1 << 32)).to_bytes(4, "little")
+    with path.open("wb") as file:
+        file.write(head)
+        # Holes: nothing of it takes a place on the disk.
+        file.truncate(44 + 2 * samples)
+    stream = audio.stream(path)
+    with audio._opened(path) as (files, _):
+        assert files[0].frames == samples
+    assert next(stream.pieces()).shape == (1, audio.PIECE)
+
+
 def test_frames_of_other_layers_and_of_no_known_size_are_left_alone() -> None:
     assert mp3_frame(b"\xff\xfb\x90\x00") == 417
     for header in (b"\xff\xfd\x90\x00", b"\xff\xfb\x00\x00", b"\xff\xfb\xf0\x00", b"\xff\xfb\x9c\x00", b"\xff\xfb"):
         assert mp3_frame(header) == 0
-    assert not list(mp3_frames(b"\xff\xfb\x90\x00" + bytes(1000)))
+    assert not list(mp3_frames(io.BytesIO(b"\xff\xfb\x90\x00" + bytes(1000))))
 
 
 @pytest.mark.parametrize(("subtype", "rate"), [("VORBIS", RATE), ("OPUS", 48_000)])

@@ -27,7 +27,7 @@ LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
 ENDINGS = frozenset(
     [
         ".wav", ".wave", ".rf64", ".w64", ".bwf", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc",
-        ".caf", ".au", ".snd", ".sph", ".nist", ".sd2", ".voc",
+        ".caf", ".au", ".snd", ".mp1", ".mp2", ".sph", ".nist", ".sd2", ".voc",
         # Not to be read here, which is said of each: nobody should think that it was taken.
         ".m4a", ".mp4", ".mka", ".aac", ".wma", ".amr", ".webm",
     ]
@@ -147,7 +147,7 @@ def stream(path: str | os.PathLike[str]) -> Stream:
     with _opened(path) as (files, whole):
         file, announced = files[0], _announced(files) if whole else None
         form = _lossless(file.format, file.subtype, file.samplerate)
-        dtype = np.dtype("float64" if file.subtype in ("PCM_32", "DOUBLE") else "float32")
+        dtype = np.dtype("float64" if form.subtype in ("PCM_32", "DOUBLE") else "float32")
         return Stream(file.channels, file.samplerate, form, dtype, announced, path.name, lambda: _pieces(path, dtype))
 
 
@@ -314,8 +314,12 @@ def _blocks(files: Sequence[Sequential], dtype: np.dtype) -> Iterator[np.ndarray
 
 
 def _lossless(container: str, subtype: str, sample_rate: int) -> FileFormat:
-    known = container in _EXTENSION and (subtype in _BITS or subtype in _FLOAT) and _holds(container, sample_rate)
-    return FileFormat(container, subtype) if known and sf.check_format(container, subtype) else FileFormat()
+    subtype = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24", "ALAC_32": "PCM_32"}.get(subtype, subtype)
+    if subtype not in (*_BITS, *_FLOAT):
+        return FileFormat()
+    if container in _EXTENSION and _holds(container, sample_rate) and sf.check_format(container, subtype):
+        return FileFormat(container, subtype)
+    return FileFormat("WAV", subtype) if sf.check_format("WAV", subtype) else FileFormat()
 
 
 def _holds(container: str, sample_rate: int) -> bool:

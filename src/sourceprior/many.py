@@ -78,8 +78,11 @@ class Request:
 
     def of(self, path: Path) -> dict[str, Any]:
         """Everything that the result for one recording depends on, as it stands in report.json."""
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
         return {
             "sourceprior": __version__,
             "recording": content,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -35,18 +36,25 @@ def loudest(arrays: Iterable[np.ndarray], length: int, grid: int) -> np.ndarray:
         arrays: `(n,)` one after another; only about `length` samples of them are in memory.
     """
     pieces, best, most = Pieces(arrays), np.zeros(0), -1.0
-    held: list[np.ndarray] = []
+    held: deque[np.ndarray] = deque()
+    energies: deque[float] = deque()
+    total = 0
     while True:
         step = pieces.take(grid)
         if step.size:
             held.append(step)
-        total = sum(len(part) for part in held)
+            energies.append(_energy(step))
+            total += len(step)
         if total >= length or step.size < grid:
-            stretch = np.concatenate(held)[-length:] if held else np.zeros(0)
-            energy = float(np.square(stretch, dtype=np.float64).sum())
+            energy = sum(energies) - (_energy(held[0][: total - length]) if total > length else 0.0)
             if energy > most:
-                best, most = stretch, energy
+                best, most = np.concatenate(held)[-length:] if held else np.zeros(0), energy
         if step.size < grid:
             return best
-        while held and sum(len(part) for part in held) - len(held[0]) >= length:
-            held.pop(0)
+        while held and total - len(held[0]) >= length:
+            total -= len(held.popleft())
+            energies.popleft()
+
+
+def _energy(samples: np.ndarray) -> float:
+    return float(np.square(samples, dtype=np.float64).sum())

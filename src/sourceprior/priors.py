@@ -216,6 +216,17 @@ def load_weights(denoiser: nn.Module, file: Path) -> None:
         tensors = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"'{file}' is not a readable safetensors file ({error}): fetch or save it again.") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise UserError(f"The weights '{file}' hold values that are not finite: fetch or save them again.")
+    known = denoiser.state_dict()
+    if missing := [name for name in known if name not in tensors]:
+        raise UserError(
+            f"The weights '{file}' do not fit their config: {len(missing)} are missing, first {missing[0]}."
+        )
+    if strange := [name for name in tensors if name not in known]:
+        raise UserError(
+            f"The weights '{file}' do not fit their config: {len(strange)} are strange, first {strange[0]}."
+        )
     try:
         denoiser.load_state_dict({name: value.float() if value.is_floating_point() else value
                                   for name, value in tensors.items()})  # fmt: skip

@@ -108,6 +108,8 @@ def separate(
     }
     request = many.Request(tuple(source), tuple(prior) if prior else None, chosen, container, subtype, picture, device)
     many.check_sharing(engine, jobs)
+    if engine == "ray" and len(mixture) == 1 and not audio.is_folder(mixture[0]):
+        raise UserError("--engine ray shares several recordings: leave it out for one.")
     work = many.find_jobs(mixture, out)
     make_folder(out)
     if len(mixture) == 1 and not audio.is_folder(mixture[0]):
