@@ -127,10 +127,13 @@ def quality(mixture: np.ndarray, images: np.ndarray, stems: np.ndarray, labels: 
     found: dict[str, Any] = {}
     for name, places in (("window borders", windows), ("block borders", changes), ("elsewhere", middle)):
         ratios = np.concatenate([steps(stem, places) for stem in stems])
+        own = np.concatenate([steps(image, places) for image in images])
         found[name] = {
             "places": len(ratios),
             "over 1": float((ratios > 1).sum() / max(1, len(ratios))),
             "largest": float(ratios.max(initial=0)),
+            "of the sources themselves, over 1": float((own > 1).sum() / max(1, len(own))),
+            "of the sources themselves, largest": float(own.max(initial=0)),
         }
     size = 4 * RATE
     every = np.arange(mixture.shape[1] // size)
