@@ -45,7 +45,7 @@ FAINT = 1e-3
 """A stem with less than this share of the energy is reported: its source may not be in the recording."""
 ALIKE = 0.95
 """Stems that correlate more are reported: on valid such pairs gained 0.2 dB on the mixture, see docs/experiments.md."""
-UNEXPLAINED_DB = -30.0
+UNEXPLAINED_DB = -20.0
 """Noise level of `residual="stem"` in dB of the mixture."""
 LAST_SEED = 2**32 - 1
 
@@ -126,7 +126,7 @@ def separate(
             `sigma_max`, `sigma_min`) change single things of it.
         seed: same seed, same stems; another seed, another sample.
         residual: "none": the sources share everything (the default); "stem": what none of them explains is left to the
-            residual, with `noise_db` or -30.
+            residual, with `noise_db` or -20.
         noise_db: level of what no source explains, in dB of the mixture's RMS; makes `residual` "stem".
         device: auto, cpu, cuda or mps.
         callback: called as callback(steps done, steps in all).

@@ -18,7 +18,7 @@ def listen(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Rank the known sources by how well each alone would explain the recording, without separating it.
+    """Rank the known sources by how much of the recording each restores best of all, without separating it.
 
     A first guess at what to ask `separate` for; the fit is no probability.
     """
