@@ -20,13 +20,16 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sourceprior import audio
 from sourceprior.audio import ENDINGS
 from sourceprior.errors import UserError, alternatives, out_of_memory
 from sourceprior.stem_files import earlier_run
 from sourceprior.version import __version__
+
+if TYPE_CHECKING:
+    from sourceprior.sampling import Settings
 
 ENGINES = ("local", "ray")
 NOT_PART_OF_THE_RESULT = ("batch",)
@@ -65,15 +68,12 @@ class Request:
     def check(self) -> None:
         """Raise UserError for whatever is wrong with the request itself, before any recording is looked at."""
         from sourceprior.labels import find
-        from sourceprior.sampling import check_sources, find_device, settings_of
-        from sourceprior.separation import check_seed, noise_level
+        from sourceprior.sampling import check_sources, find_device
+        from sourceprior.separation import check_seed
 
         sources = find(self.labels, _priors(self.prior))
         check_seed(self.options.get("seed", 0))
-        own = {name: value for name, value in self.options.items() if name not in ("seed", "residual", "noise_db")}
-        noise_db = noise_level(self.options.get("residual"), self.options.get("noise_db"))
-        settings = settings_of(**{"preset": "default"} | own, noise_db=noise_db)
-        check_sources(sources, settings, find_device(self.device))
+        check_sources(sources, self._chosen(), find_device(self.device))
         audio.check_names(self.container, self.subtype)
 
     def of(self, path: Path) -> dict[str, Any]:
@@ -95,11 +95,16 @@ class Request:
             "picture": self.picture,
         }
 
-    def _settings(self) -> dict[str, Any]:
+    def _chosen(self) -> Settings:
         from sourceprior.sampling import settings_of
+        from sourceprior.separation import noise_level
 
-        own = {name: value for name, value in self.options.items() if name not in ("seed", "residual")}
-        settings = asdict(settings_of(**{"preset": "default"} | own))
+        own = {name: value for name, value in self.options.items() if name not in ("seed", "residual", "noise_db")}
+        noise_db = noise_level(self.options.get("residual"), self.options.get("noise_db"))
+        return settings_of(**{"preset": "default"} | own, noise_db=noise_db)
+
+    def _settings(self) -> dict[str, Any]:
+        settings = asdict(self._chosen())
         kept = {name: value for name, value in settings.items() if name not in NOT_PART_OF_THE_RESULT}
         kept |= {"seed": self.options.get("seed", 0), "residual": self.options.get("residual")}
         return dict(json.loads(json.dumps(kept, default=str)))

@@ -46,7 +46,8 @@ def demo(
     make_folder(out)
     mixture = folder / "mixture.wav"
     copied = out / "mixture.wav"
-    ours = {*earlier_run(out).files, REPORT} if earlier_run(out).files else set()
+    earlier = earlier_run(out).files
+    ours = {*earlier, REPORT} if earlier else set()
     stems = [f"{file_name(name)}.wav" for name in (*truth, "residual")]
     for name in {*stems, REPORT, PICTURE} - ours:
         if (out / name).exists():
