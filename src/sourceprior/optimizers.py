@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from sourceprior.priors import fast_bfloat16
+
 
 def optimizers(
     network: nn.Module, kind: str, rate: float, weight_decay: float, beta2: float = 0.98
@@ -31,23 +33,58 @@ def optimizers(
     groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     out: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, betas=(0.9, beta2), fused=True)]
     if hidden:
-        out.append(MatrixMuon(hidden, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        out.append(MatrixMuon(hidden, rate, weight_decay))
     return out
 
 
 class MatrixMuon(torch.optim.Muon):
-    """torch's Muon for convolution weights as well: each is seen as a matrix (out, everything else) of its storage."""
+    """torch's Muon for convolution weights as well: each is seen as a matrix (out, everything else) of its storage.
 
-    def __init__(self, weights: Sequence[nn.Parameter], **options) -> None:
+    torch multiplies in bfloat16 whatever the machine; where that is not quicker this does it in single precision. On
+    a processor without bfloat16 arithmetic a step of torch's took 22 s beside 6 s for the gradients.
+    """
+
+    def __init__(self, weights: Sequence[nn.Parameter], rate: float, weight_decay: float) -> None:
         self.weights = list(weights)
-        super().__init__([nn.Parameter(as_matrix(w.data)) for w in self.weights], **options)
+        matrices = [nn.Parameter(as_matrix(w.data)) for w in self.weights]
+        super().__init__(matrices, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self, closure=None):  # type: ignore[override]
         matrices = [p for group in self.param_groups for p in group["params"]]
         for weight, matrix in zip(self.weights, matrices, strict=True):
             matrix.grad = None if weight.grad is None else as_matrix(weight.grad)
-        return super().step(closure)
+        if fast_bfloat16(matrices[0].device.type):
+            return super().step(closure)
+        if closure is not None:
+            raise ValueError("MatrixMuon takes no closure.")
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self.update(p, p.grad, group)
+        return None
+
+    def update(self, p: Tensor, grad: Tensor, group: dict) -> None:
+        """What torch's does to one matrix, in single precision."""
+        past = self.state[p].setdefault("momentum_buffer", torch.zeros_like(grad))
+        past.lerp_(grad, 1 - group["momentum"])
+        ahead = grad.lerp(past, group["momentum"])
+        # "match_rms_adamw": an orthogonal matrix has an RMS of 1 / sqrt(longer side), AdamW's steps one near 0.2.
+        rate = group["lr"] * 0.2 * max(p.shape) ** 0.5
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        p.sub_(orthogonal(ahead, group["ns_coefficients"], group["ns_steps"], group["eps"]), alpha=rate)
+
+
+def orthogonal(matrix: Tensor, coefficients: Sequence[float], steps: int, eps: float) -> Tensor:
+    """Singular values brought near 1, by Muon's Newton-Schulz iteration: X <- aX + (b XX' + c (XX')^2) X."""
+    a, b, c = coefficients
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix if wide else matrix.T
+    x = x / x.norm().clamp_min(eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if wide else x.T
 
 
 def as_matrix(weight: Tensor) -> Tensor:
