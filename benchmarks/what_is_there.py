@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sourceprior import audio, mixtures, separate
+from sourceprior import mixtures, separate, writing
 from sourceprior.datasets import read_manifest
+from sourceprior.formats import FileFormat
 from sourceprior.labels import ANYTHING
 from sourceprior.library import load_priors
 from sourceprior.listening import is_kind, rank
@@ -60,7 +61,7 @@ def measure(task: str, args: argparse.Namespace, clips: list, usable: list[str])
         found.append(list(result.stems)[-1] in warned)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "mix.wav"
-            audio.write(path, mixture[None], spec.sample_rate, audio.FileFormat())
+            writing.write(path, mixture[None], spec.sample_rate, FileFormat())
             order = [label for label, _, _ in rank(path)]
         ranks += [1 + order.index(label) for label in spec.labels]
         one = separate(mixture, spec.sample_rate, [spec.labels[0]], preset=args.preset, residual="stem")

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import RATE, band_noise
-from sourceprior import UserError, audio, separate
-from sourceprior.audio import FileFormat, choose_format, decibel, rms
+from sourceprior import UserError, audio, separate, writing
+from sourceprior.audio import decibel, rms
+from sourceprior.formats import BITS, EXTENSIONS, FLOATS, FileFormat, choose_format
 from sourceprior.separation import separate_file
 
 QUICK = {"steps": 2, "candidates": 1, "segment": 1.0}
@@ -127,8 +128,8 @@ WRITTEN = [
 
 
 def test_every_container_and_sample_type_is_among_those_tried():
-    assert {container for container, _ in WRITTEN} == set(audio._EXTENSION)
-    assert {subtype for _, subtype in WRITTEN} == {*audio._BITS, *audio._FLOAT}
+    assert {container for container, _ in WRITTEN} == set(EXTENSIONS)
+    assert {subtype for _, subtype in WRITTEN} == {*BITS, *FLOATS}
     assert len(WRITTEN) >= max(len(RATES), 8)
 
 
@@ -147,7 +148,7 @@ def test_stems_of_every_form_rate_and_number_of_channels(tmp_path, priors, numbe
         assert (known.format, known.subtype) == (container, subtype)
         assert (known.samplerate, known.channels, known.frames) == (rate, *exact.shape)
     total = sum(sf.read(file, always_2d=True)[0].T for file in files)
-    if subtype in audio._BITS:
+    if subtype in BITS:
         # Sums of a few integers are exact in float64.
         np.testing.assert_array_equal(total, exact)
     else:
@@ -255,14 +256,14 @@ def test_formats_that_would_lose_something_are_refused():
 
 
 def test_a_wav_file_that_would_be_too_long_becomes_rf64(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "_WAV_LIMIT", 1000)
-    audio.write(tmp_path / "a.wav", recording(1000, RATE, 1, 0), RATE, FileFormat("WAV", "PCM_16"))
+    monkeypatch.setattr(writing, "_WAV_LIMIT", 1000)
+    writing.write(tmp_path / "a.wav", recording(1000, RATE, 1, 0), RATE, FileFormat("WAV", "PCM_16"))
     assert sf.info(tmp_path / "a.wav").format == "RF64"
 
 
 def test_a_file_shorter_than_what_was_written_is_an_error(tmp_path, monkeypatch):
     whole = sf.SoundFile.write
-    monkeypatch.setattr(audio.sf.SoundFile, "write", lambda file, data: whole(file, data[:10]))
+    monkeypatch.setattr(writing.sf.SoundFile, "write", lambda file, data: whole(file, data[:10]))
     with pytest.raises(UserError, match="No space left"):
-        audio.write(tmp_path / "a.wav", recording(1000, RATE, 1, 0), RATE, FileFormat())
+        writing.write(tmp_path / "a.wav", recording(1000, RATE, 1, 0), RATE, FileFormat())
     assert not list(tmp_path.iterdir())

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from sourceprior import audio
+from sourceprior import audio, writing
 from sourceprior.errors import UnknownLabel, UserError, nearest
+from sourceprior.formats import BITS, FileFormat
+from sourceprior.survey import check_recording, survey
 
 RATE = 16000
 
@@ -35,17 +37,17 @@ def noise(*shape: int, peak: float = 0.5, seed: int = 0) -> np.ndarray:
 )
 @pytest.mark.parametrize("channels", [1, 2])
 def test_what_is_written_is_what_write_says_it_kept(tmp_path, container, subtype, extension, channels):
-    form = audio.FileFormat(container, subtype)
+    form = FileFormat(container, subtype)
     samples = noise(channels, 300, peak=1.2)
     path = tmp_path / f"a.{form.extension}"
-    kept = audio.write(path, samples, RATE, form)
+    kept = writing.write(path, samples, RATE, form)
     back = audio.read(path)
     assert form.extension == extension
     assert back.format == form
     assert back.sample_rate == RATE
     np.testing.assert_array_equal(back.samples, kept)
     inside = np.abs(samples) < 0.98
-    step = 0 if form.is_float else 2.0 ** -(audio._BITS[subtype] - 1)
+    step = 0 if form.is_float else 2.0 ** -(BITS[subtype] - 1)
     assert np.abs(kept - samples)[inside].max() <= step / 2 + 1e-7
     assert (np.abs(kept).max() > 1) == form.is_float
     assert os.listdir(tmp_path) == [path.name]
@@ -54,7 +56,7 @@ def test_what_is_written_is_what_write_says_it_kept(tmp_path, container, subtype
 @pytest.mark.parametrize(("container", "subtype"), [("WAV", "FLOAT"), ("WAV", "DOUBLE"), ("AIFF", "FLOAT")])
 def test_a_file_of_floats_does_not_tell_when_it_was_written(tmp_path, container, subtype):
     # libsndfile's chunk of the peak, which holds the second: the same stems would be other files a second later.
-    audio.write(tmp_path / "one", noise(1, 100), RATE, audio.FileFormat(container, subtype))
+    writing.write(tmp_path / "one", noise(1, 100), RATE, FileFormat(container, subtype))
     assert b"PEAK" not in (tmp_path / "one").read_bytes()
     assert len(sf.read(tmp_path / "one")[0]) == 100
 
@@ -64,24 +66,24 @@ def test_a_lossy_file_gives_float_wav(tmp_path):
     sf.write(path, noise(4000), RATE, format="OGG", subtype="VORBIS")
     recording = audio.read(path)
     assert recording.samples.shape == (1, 4000)
-    assert recording.format == audio.FileFormat("WAV", "FLOAT")
+    assert recording.format == FileFormat("WAV", "FLOAT")
 
 
 @pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_U8"])
 @pytest.mark.parametrize("shape", [(1, 301), (3, 101), (2, 300)])
 def test_eight_bit_aiff_has_no_sample_more_than_was_written(tmp_path, shape, subtype):
-    kept = audio.write(tmp_path / "a.aiff", noise(*shape), RATE, audio.FileFormat("AIFF", subtype))
+    kept = writing.write(tmp_path / "a.aiff", noise(*shape), RATE, FileFormat("AIFF", subtype))
     np.testing.assert_array_equal(audio.read(tmp_path / "a.aiff").samples, kept)
 
 
 @pytest.mark.parametrize("rate", [65536, 88201, 191999])
 def test_flac_refuses_what_it_cannot_hold_before_anything_is_written(tmp_path, rate):
-    form = audio.FileFormat("FLAC", "PCM_16")
+    form = FileFormat("FLAC", "PCM_16")
     with pytest.raises(UserError, match="only if they are multiples of 10 Hz"):
-        audio.writing(tmp_path / "a.flac", (1, 10), rate, form).__enter__()
+        writing.in_pieces(tmp_path / "a.flac", (1, 10), rate, form).__enter__()
     assert not os.listdir(tmp_path)
     for holds in (rate - rate % 10, 65535, 44101):
-        audio.write(tmp_path / "a.flac", noise(1, 10), holds, form)
+        writing.write(tmp_path / "a.flac", noise(1, 10), holds, form)
         assert audio.stream(tmp_path / "a.flac").sample_rate == holds
 
 
@@ -104,7 +106,7 @@ def test_an_unfinished_header_hides_no_samples(tmp_path, subtype, riff, silent):
     recording = audio.read(tmp_path / "a.wav")
     step = 2.0**-15
     np.testing.assert_allclose(recording.samples, samples, atol=step)
-    assert recording.format == audio.FileFormat("WAV", subtype)
+    assert recording.format == FileFormat("WAV", subtype)
     (warning,) = recording.warnings
     assert "wrong header; 0.31 s of it could be read" in warning
 
@@ -123,7 +125,7 @@ def test_an_unfinished_header_of_a_long_recording_hides_no_samples(tmp_path):
     unfinished_long(tmp_path / "a.wav", samples)
     recording = audio.read(tmp_path / "a.wav")
     np.testing.assert_allclose(recording.samples, samples, atol=2.0**-15)
-    assert recording.format == audio.FileFormat("RF64", "PCM_16")
+    assert recording.format == FileFormat("RF64", "PCM_16")
     assert "wrong header; 0.31 s of it could be read" in recording.warnings[0]
     for more in (b"", b"LIST\4\0\0\0INFO"):
         unfinished_long(tmp_path / "a.wav", samples[:, :0], more)
@@ -141,7 +143,7 @@ def test_a_recording_of_nothing_is_empty_whatever_chunks_follow(tmp_path):
 def test_what_is_read_whole_has_no_wrong_header(tmp_path):
     samples = noise(1, 20_000)
     for name, form in (("a.wav", "WAV"), ("a.wavex", "WAVEX"), ("a.rf64", "RF64")):
-        audio.write(tmp_path / name, samples, RATE, audio.FileFormat(form, "PCM_16"))
+        writing.write(tmp_path / name, samples, RATE, FileFormat(form, "PCM_16"))
         whole = (tmp_path / name).read_bytes()
         for tag in (b"ID3\3\0\0\0\0\0\x0a" + bytes(10), b"ID3\4\0\0\0\0\0\x0a" + b"TIT2" * 5):
             (tmp_path / name).write_bytes(whole + tag)
@@ -155,13 +157,13 @@ def test_what_is_read_whole_has_no_wrong_header(tmp_path):
 
 
 def whole_of(path: Path, samples: np.ndarray) -> bytes:
-    audio.write(path, samples, RATE, audio.FileFormat("WAV", "PCM_16"))
+    writing.write(path, samples, RATE, FileFormat("WAV", "PCM_16"))
     return path.read_bytes()
 
 
 def test_flac_that_tells_no_length(tmp_path):
     path = tmp_path / "a.flac"
-    kept = audio.write(path, noise(1, 20_000), RATE, audio.FileFormat("FLAC", "PCM_16"))
+    kept = writing.write(path, noise(1, 20_000), RATE, FileFormat("FLAC", "PCM_16"))
     content = bytearray(path.read_bytes())
     # The last 36 bits of what STREAMINFO says of the samples.
     content[21] &= 0xF0
@@ -185,7 +187,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     path.write_text("old")
 
     def interrupted() -> None:
-        with audio.replacing(path) as part:
+        with writing.replacing(path) as part:
             part.write_text("half")
             raise OSError(28, "No space left on device")
 
@@ -222,7 +224,7 @@ def test_bad_files(tmp_path):
 )
 def test_recordings_that_cannot_be_separated(samples, rate, words):
     with pytest.raises(UserError, match=words):
-        audio.check(audio.survey(audio.Stream.of(samples, rate)), rate)
+        check_recording(survey(audio.Stream.of(samples, rate)), rate)
 
 
 @pytest.mark.parametrize("shape", [(50,), (1, 50), (2, 50), (50, 2), (50, 1), (3, 3)])

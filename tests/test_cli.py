@@ -12,9 +12,9 @@ import pytest
 import soundfile as sf
 
 from conftest import RATE, tiny_prior
-from sourceprior.audio import FileFormat
 from sourceprior.cli import main
 from sourceprior.errors import UnknownLabel
+from sourceprior.formats import FileFormat
 from sourceprior.labels import find, match, stem_names
 from sourceprior.sampling import NEAR_THE_MEAN
 from sourceprior.stem_files import StemFiles

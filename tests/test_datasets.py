@@ -7,10 +7,11 @@ import pytest
 import soundfile
 import torch
 
-from sourceprior import audio
+from sourceprior import writing
 from sourceprior.corpora.manifest import manifest
 from sourceprior.datasets import SPEECH, Clip, ClipBank, read_clip, read_manifest
 from sourceprior.errors import UserError
+from sourceprior.formats import FileFormat
 
 DATA = Path(__file__).parent / "data"
 
@@ -123,7 +124,7 @@ def test_same_generator_same_signals(bank: ClipBank) -> None:
 def test_crops_of_silence_are_drawn_again(tmp_path: Path) -> None:
     wave = np.zeros((1, 160_000), np.float32)
     wave[:, :64_000] = 0.1 * np.random.default_rng(0).standard_normal(64_000)
-    audio.write(tmp_path / "owl.wav", wave, 16000, audio.FileFormat())
+    writing.write(tmp_path / "owl.wav", wave, 16000, FileFormat())
     bank = ClipBank([Clip(tmp_path / "owl.wav", "train", "owl", "", "own", 10.0)], ["owl"])
     out = bank.render(torch.zeros(64, dtype=torch.long), 16_000, torch.Generator().manual_seed(0))
     assert out.any(1).all()

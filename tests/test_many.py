@@ -15,8 +15,9 @@ import soundfile as sf
 
 from conftest import RATE
 from robustness_cases import sound
-from sourceprior import UserError, audio, many
+from sourceprior import UserError, many
 from sourceprior.cli import main
+from sourceprior.formats import FileFormat
 from sourceprior.many import Job, Request, find_jobs, separate_many
 from sourceprior.separation import separate, separate_file
 from sourceprior.stem_files import StemFiles
@@ -185,7 +186,7 @@ def test_a_generated_sound_takes_no_stems_place(tmp_path, prior_folders, monkeyp
 
 
 def test_two_runs_do_not_write_to_one_folder(folder, tmp_path, call):
-    shape, form = (1, 8), audio.FileFormat("WAV", "PCM_16")
+    shape, form = (1, 8), FileFormat("WAV", "PCM_16")
     first, second = (StemFiles(tmp_path / "out", ["speech"], shape, RATE, form, picture=False) for _ in range(2))
 
     def both() -> None:
@@ -199,7 +200,7 @@ def test_two_runs_do_not_write_to_one_folder(folder, tmp_path, call):
 
 
 def test_what_a_residual_in_integers_loses_is_told(tmp_path):
-    form = audio.FileFormat("WAV", "PCM_16")
+    form = FileFormat("WAV", "PCM_16")
     files = StemFiles(tmp_path, ["speech"], (1, 4), RATE, form, picture=False)
     with files:
         files.add(np.full((1, 4), 3.0), np.full((1, 1, 4), 1.5))

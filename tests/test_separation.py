@@ -10,7 +10,8 @@ import torch
 
 from conftest import RATE, band_noise, tiny_prior
 from sourceprior import UserError, separate
-from sourceprior.audio import FileFormat, decibel, rms
+from sourceprior.audio import decibel, rms
+from sourceprior.formats import FileFormat
 from sourceprior.metrics import si_sdr
 from sourceprior.separation import Separation
 

@@ -17,13 +17,14 @@ import torch
 from typer.testing import CliRunner
 
 import processes_case as case
-from sourceprior import audio, corpus, training
+from sourceprior import corpus, training, writing
 from sourceprior.cli import app
 from sourceprior.commands.train import train
 from sourceprior.corpus import Corpus, clips_of, read_folder
 from sourceprior.datasets import ClipBank, read_manifest
 from sourceprior.errors import UserError
 from sourceprior.examples import ExampleMaker
+from sourceprior.formats import FileFormat
 from sourceprior.licences import use_of_label
 from sourceprior.objectives import Noise, find_backbone, noise_loss, objective_of, rows_of
 from sourceprior.packs import write_pack
@@ -143,7 +144,7 @@ def test_takes_of_one_recording_are_in_one_split(tmp_path: Path) -> None:
         for take in range(3):
             place = tmp_path / "owl" / f"day{day:02d}_{take}.wav"
             place.parent.mkdir(exist_ok=True)
-            audio.write(place, np.zeros((1, 100), np.float32), 16000, audio.FileFormat())
+            writing.write(place, np.zeros((1, 100), np.float32), 16000, FileFormat())
     days = [{clip.path.stem[:5] for clip in read_folder(tmp_path, split)} for split in ("train", "valid")]
     assert not days[0] & days[1]
     assert [len(day) for day in days] == [10, 2]

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from sourceprior.audio import PIECE, Survey, resampled, rms
+from sourceprior.audio import PIECE, resampled, rms
 from sourceprior.pieces import Pieces
+from sourceprior.survey import Survey
 
 TOP_OF_BAND = (0.75, 0.93)
 """Part of the prior's band whose weights go on above it; over 0.93 resampling has begun to fade."""

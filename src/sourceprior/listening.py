@@ -29,6 +29,7 @@ from sourceprior.pieces import loudest
 from sourceprior.priors import Source, joint
 from sourceprior.sampling import find_device
 from sourceprior.stft import energy, stft
+from sourceprior.survey import check_recording, survey
 from sourceprior.windows import windowed
 
 LONGEST = 30.0
@@ -58,8 +59,8 @@ def rank(
     """
     place, priors = find_device(device), load_priors(prior)
     recording = audio.stream(path)
-    rate, seen = recording.sample_rate, audio.survey(recording)
-    audio.check(seen, rate)
+    rate, seen = recording.sample_rate, survey(recording)
+    check_recording(seen, rate)
     signal = (piece[0] for piece in mid(recording.pieces(), seen))
     stretch = loudest(signal, round(LONGEST * rate), rate // 10)[None]
     # All are compared at one rate, the first prior's.

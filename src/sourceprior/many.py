@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from sourceprior import audio
 from sourceprior.audio import ENDINGS
 from sourceprior.errors import UserError, alternatives, out_of_memory
+from sourceprior.formats import check_names, choose_format
 from sourceprior.stem_files import earlier_run
 from sourceprior.version import __version__
 
@@ -52,7 +53,7 @@ class Request:
         labels: the sources.
         prior: folders or hub names; None for the bundled priors.
         options: further arguments of `separation.separate`.
-        container, subtype: of the stems, as in `audio.choose_format`; None for the recording's own.
+        container, subtype: of the stems, as in `choose_format`; None for the recording's own.
         picture: whether spectrograms.png is drawn.
         device: where the networks run.
     """
@@ -74,7 +75,7 @@ class Request:
         sources = find(self.labels, _priors(self.prior))
         check_seed(self.options.get("seed", 0))
         check_sources(sources, self._chosen(), find_device(self.device))
-        audio.check_names(self.container, self.subtype)
+        check_names(self.container, self.subtype)
 
     def of(self, path: Path) -> dict[str, Any]:
         """Everything that the result for one recording depends on, as it stands in report.json."""
@@ -226,7 +227,7 @@ def separate_one(
     from sourceprior import separation
 
     # First, so that nobody waits for stems that cannot be written.
-    form = audio.choose_format(audio.format_of(job.path), request.container, request.subtype)
+    form = choose_format(audio.format_of(job.path), request.container, request.subtype)
     asked = request.of(job.path)
     if not overwrite and (report := finished(job.folder, asked)):
         return Outcome(job, "skipped", report=report)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from sourceprior.audio import replacing
 from sourceprior.datasets import SPEECH, BadClip, Clip, licence_filter, read_clip, read_manifest
 from sourceprior.errors import UserError
 from sourceprior.stem_files import make_folder
+from sourceprior.writing import replacing
 
 INDEX = "pack.json"
 FIELDS = tuple(field.name for field in fields(Clip) if field.name not in ("path", "split"))

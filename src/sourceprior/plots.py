@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sourceprior.audio import channels_first, decibel, replacing
+from sourceprior.audio import channels_first, decibel
+from sourceprior.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

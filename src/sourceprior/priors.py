@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sourceprior.audio import HIGHEST_RATE, LOWEST_RATE
 from sourceprior.errors import UserError, alternatives
+from sourceprior.survey import HIGHEST_RATE, LOWEST_RATE
 
 CONFIG, WEIGHTS, CARD, CLIPS = "config.json", "model.safetensors", "README.md", "clips.csv"
 BUNDLED = Path(__file__).parent / "weights"

@@ -20,9 +20,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from sourceprior import audio
+from sourceprior import writing
 from sourceprior.ancestral import ancestral
 from sourceprior.datasets import SPEECH, SPOKEN, ClipBank
+from sourceprior.formats import FileFormat
 from sourceprior.metrics import best_permutation, si_sdr
 from sourceprior.mixture import Denoise
 from sourceprior.presets import TYPICAL_LEVEL, seeded
@@ -136,7 +137,7 @@ def _samples(prior: SourcePrior, folder: Path, steps: int, device: torch.device 
         wave = made[0, 0].cpu().numpy()
         name = f"{k + 1}_{_safe(label)}"
         waves[name] = wave
-        audio.write(folder / f"{name}.wav", wave[None], prior.sample_rate, audio.FileFormat("WAV", "FLOAT"))
+        writing.write(folder / f"{name}.wav", wave[None], prior.sample_rate, FileFormat("WAV", "FLOAT"))
     spectrograms(waves, prior.sample_rate, folder / "samples.png")
     return labels
 
@@ -183,7 +184,7 @@ def _separation(
     order = list(best_permutation(stems, truth, pair))
     names = list(result.stems)
     for name, wave in zip([names[i] for i in order], truth, strict=True):
-        audio.write(place / f"true_{_safe(name)}.wav", wave[None], valid.sample_rate, audio.FileFormat("WAV", "FLOAT"))
+        writing.write(place / f"true_{_safe(name)}.wav", wave[None], valid.sample_rate, FileFormat("WAV", "FLOAT"))
     values = si_sdr(stems[order], truth)
     return {"labels": list(pair), "si_sdr_db": [round(float(value), 2) for value in values]}
 

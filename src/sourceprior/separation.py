@@ -21,6 +21,7 @@ import torch
 from sourceprior import audio
 from sourceprior.confidence import DOUBTFUL, confidence
 from sourceprior.errors import UserError, listed
+from sourceprior.formats import FileFormat
 from sourceprior.fullband import levelled, mid, spread
 from sourceprior.labels import find
 from sourceprior.library import PriorLike, load_priors
@@ -39,6 +40,7 @@ from sourceprior.sampling import (
 )
 from sourceprior.stem_files import StemFiles, printable, whole_path
 from sourceprior.stem_files import make_folder as make_folder
+from sourceprior.survey import check_recording, oddities, survey
 from sourceprior.version import __version__
 
 FAINT = 1e-3
@@ -67,7 +69,7 @@ class Separation:
     residual: np.ndarray
     sample_rate: int
     report: dict[str, Any]
-    format: audio.FileFormat = field(default_factory=audio.FileFormat)
+    format: FileFormat = field(default_factory=FileFormat)
 
     @property
     def mixture(self) -> np.ndarray:
@@ -163,7 +165,7 @@ def separate_file(
     folder: str | os.PathLike[str],
     labels: Sequence[str],
     *,
-    form: audio.FileFormat | None = None,
+    form: FileFormat | None = None,
     picture: bool = True,
     notes: Mapping[str, Any] | None = None,
     overwrite: bool = True,
@@ -237,8 +239,8 @@ class Separating:
         self.device = find_device(device)
         # The cheap questions come first: a long recording takes its time.
         check_sources(self.sources, self.settings, self.device)
-        self.seen = audio.survey(stream)
-        audio.check(self.seen, stream.sample_rate)
+        self.seen = survey(stream)
+        check_recording(self.seen, stream.sample_rate)
         count = len(self.sources)
         self.length = max(1, round(self.seen.length * self.rate / stream.sample_rate))
         # Energies: what stems share at the priors' rate, which weighs a block's figures, and those of what is given.
@@ -345,7 +347,7 @@ class Separating:
             "residual_db_of_mixture": round(audio.decibel((self.left / samples) ** 0.5) - mixture_db, 1),
         }
         file = audio.broken(self.stream, self.seen.length)
-        report["warnings"] = [*file, *audio.oddities(self.seen, self.stream.sample_rate), *_doubts(report, share)]
+        report["warnings"] = [*file, *oddities(self.seen, self.stream.sample_rate), *_doubts(report, share)]
         return report
 
 
@@ -395,7 +397,7 @@ def _stream(mixture: Any, sample_rate: int | None) -> tuple[audio.Stream, Callab
     array = mixture.detach().cpu().numpy() if isinstance(mixture, torch.Tensor) else np.asarray(mixture)
     samples, restore = audio.channels_first(array)
     subtype = "DOUBLE" if samples.dtype == np.float64 else "FLOAT"
-    return audio.Stream.of(samples, int(sample_rate), audio.FileFormat("WAV", subtype)), restore
+    return audio.Stream.of(samples, int(sample_rate), FileFormat("WAV", subtype)), restore
 
 
 def _doubts(report: Mapping[str, Any], share: Mapping[str, float]) -> list[str]:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from sourceprior import audio
+from sourceprior import writing
 from sourceprior.errors import UserError
+from sourceprior.formats import FileFormat, check_rate
 
 if TYPE_CHECKING:
     from sourceprior.plots import Sketch
@@ -55,7 +56,7 @@ class StemFiles:
         names: Sequence[str],
         shape: tuple[int, int],
         sample_rate: int,
-        form: audio.FileFormat,
+        form: FileFormat,
         picture: bool = True,
         *,
         recording: str | os.PathLike[str] | None = None,
@@ -84,12 +85,12 @@ class StemFiles:
             earlier = self._look()
             files = sorted({*earlier, *self.files, *([PICTURE] if self.sketches else [])})
             told = {"mixture": printable(whole_path(self.recording)), "recording": self.digest, "files": files}
-            with audio.replacing(self.folder / UNFINISHED) as part:
+            with writing.replacing(self.folder / UNFINISHED) as part:
                 part.write_text(json.dumps(told), encoding="utf-8")
             for file in {*earlier, *begun} - {*self.files}:
                 _remove(self.folder / f".{file}.part")
             self._put = [
-                opening.enter_context(audio.writing(self.folder / file, self.shape, self.sample_rate, self.form))
+                opening.enter_context(writing.in_pieces(self.folder / file, self.shape, self.sample_rate, self.form))
                 for file in self.files
             ]
             # The first to be called: before any file is moved to its place.
@@ -99,7 +100,7 @@ class StemFiles:
 
     def _look(self) -> list[str]:
         """Other files that earlier runs have left or begun. Raises UserError for what may or can not be written."""
-        audio.check_rate(self.form, self.sample_rate)
+        check_rate(self.form, self.sample_rate)
         for file in self.files:
             place = self.folder / file
             if self.recording is not None and os.path.realpath(place) == os.path.realpath(self.recording):
@@ -169,7 +170,7 @@ class StemFiles:
             notes = [f"{file} in {self.folder} is of an earlier separation." for file in older]
             whole = {**told, "warnings": [*told["warnings"], *self._warnings(), *notes], "files": files}
             whole |= {"older": older} if older else {}
-            with audio.replacing(self.folder / REPORT) as part:
+            with writing.replacing(self.folder / REPORT) as part:
                 text = json.dumps(whole, indent=2, ensure_ascii=False, default=_as_json)
                 part.write_text(text + "\n", encoding="utf-8")
             _remove(self.folder / UNFINISHED)

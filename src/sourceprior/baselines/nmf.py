@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sourceprior.audio import replacing
 from sourceprior.baselines.listening import heard
 from sourceprior.datasets import SPEECH, Clip
 from sourceprior.errors import UserError
 from sourceprior.factorisation import EPS, fit_activations, fit_atoms
 from sourceprior.stft import istft, stft
+from sourceprior.writing import replacing
 
 RATE = 16_000
 """Hz that dictionaries, and Wiener filters, are learned at."""

@@ -16,7 +16,7 @@ from sourceprior.errors import UserError
 def in_place(path: Path) -> Iterator[Path]:
     """Give a path beside `path` that no other process has; move it to `path` if the block ends well, else remove it.
 
-    `audio.replacing` takes one name for all processes, of which the second then finds its file gone.
+    `writing.replacing` takes one name for all processes, of which the second then finds its file gone.
 
     Raises:
         UserError: the file cannot be written.

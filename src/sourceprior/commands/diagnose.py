@@ -51,11 +51,12 @@ def diagnose(
     import numpy as np
     import torch
 
-    from sourceprior import audio
+    from sourceprior import audio, writing
     from sourceprior.conditioning import guided
     from sourceprior.diagnostic_plots import figure_2, figure_3, side_by_side
     from sourceprior.diagnostics import Trace, conflicts, gamma_schedules, si_sdr, with_null
     from sourceprior.errors import Diverged, UserError
+    from sourceprior.formats import FileFormat
     from sourceprior.fullband import downmix
     from sourceprior.labels import find
     from sourceprior.library import load_priors
@@ -67,6 +68,7 @@ def diagnose(
     from sourceprior.schedules import vp_linear
     from sourceprior.separation import check_seed, make_folder
     from sourceprior.stem_files import file_name, refuse_files
+    from sourceprior.survey import SHORT, check_recording, survey
     from sourceprior.vp import frozen
 
     check_seed(seed)
@@ -81,9 +83,9 @@ def diagnose(
         recording = audio.read(path)
         samples = recording.samples
         samples = samples if seconds is None else samples[:, : round(seconds * recording.sample_rate)]
-        seen = audio.survey(audio.Stream.of(samples, recording.sample_rate))
+        seen = survey(audio.Stream.of(samples, recording.sample_rate))
         try:
-            audio.check(seen, recording.sample_rate)
+            check_recording(seen, recording.sample_rate)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         # As `separate` does.
@@ -100,8 +102,8 @@ def diagnose(
     targets = [*others, *(file for own in stem_files.values() for file in own)]
     refuse_files(targets, overwrite, read=[mixture, *(reference or ())])
     y = mono(mixture)
-    if y.shape[1] < audio.SHORT * rate:
-        raise UserError(f"{mixture} is shorter than {audio.SHORT:g} s: there is nothing to show of it.")
+    if y.shape[1] < SHORT * rate:
+        raise UserError(f"{mixture} is shorter than {SHORT:g} s: there is nothing to show of it.")
     scale = scale_of(sources)
     if preset == "released":
         sources = under(sources, whole)
@@ -133,12 +135,12 @@ def diagnose(
         for k, file in enumerate(stem_files[rule]):
             make_folder(file.parent)
             wave = (stems[rule][k] / gain).cpu().numpy()
-            audio.write(file, wave[None], rate, audio.FileFormat("WAV", "FLOAT"))
+            writing.write(file, wave[None], rate, FileFormat("WAV", "FLOAT"))
 
     names = [s.name for s in sources]
     report = {"sources": names, "preset": preset, "steps": steps, "seed": seed, "label_scale": label_scale}
     report |= {rule: replace(trace, states={}).table() for rule, trace in traces.items()}
-    with audio.replacing(out / "diagnostics.json") as part:
+    with writing.replacing(out / "diagnostics.json") as part:
         part.write_text(json.dumps(with_null(report), allow_nan=False) + "\n", encoding="utf-8")
     scores = None if true is None else {rule: si_sdr(own, true[0]).tolist() for rule, own in stems.items()}
     notes = None if scores is None else {rule: [f"{dB:.1f} dB" for dB in row] for rule, row in scores.items()}
@@ -155,7 +157,7 @@ def diagnose(
         lines.append([rule, *values, f"{float(left):.1f}", *shares])
     lines.insert(1, ["---"] * len(lines[0]))
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    with audio.replacing(out / "table.md") as part:
+    with writing.replacing(out / "table.md") as part:
         part.write_text(table + "\n", encoding="utf-8")
     if not quiet:
         print(f"{table}\nwritten to {out}; conflict: steps in which the bound of a source is positive, lost: in which")

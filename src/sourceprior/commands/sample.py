@@ -29,10 +29,11 @@ def sample(
     """Generate sounds of one label from a prior, without any recording."""
     import torch
 
-    from sourceprior import audio
+    from sourceprior import writing
     from sourceprior.ancestral import ancestral
     from sourceprior.conditioning import guided
     from sourceprior.errors import Diverged, UserError
+    from sourceprior.formats import FileFormat
     from sourceprior.labels import find
     from sourceprior.library import load_priors
     from sourceprior.presets import scale_of, seeded
@@ -65,6 +66,6 @@ def sample(
     if not bool(waves.isfinite().all()):
         raise Diverged("The sampling diverged: choose a smaller --label-scale.")
     for name, wave in zip(names, waves.cpu().numpy(), strict=True):
-        audio.write(out / name, wave, source.prior.sample_rate, audio.FileFormat("WAV", "FLOAT"))
+        writing.write(out / name, wave, source.prior.sample_rate, FileFormat("WAV", "FLOAT"))
     if not quiet:
         print(f"{count} x {seconds:g} s of {source.name} written to {out}")

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from sourceprior.audio import replacing
 from sourceprior.corpora.entries import Entry, Found
 from sourceprior.datasets import read_clip, read_rows
 from sourceprior.errors import UserError
 from sourceprior.mixtures import active_span
+from sourceprior.writing import replacing
 
 COLUMNS = (
     "path", "kind", "split", "label", "speaker", "seconds", "rms_db", "peak", "source", "original_id", "licence",
