@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +38,12 @@ class Sketch:
         self.highest = highest or top_of_picture(sample_rate)
         self.size = 2 ** round(np.log2(0.064 * sample_rate))
         self.hop = max(self.size // 4, -(-length // MOST_COLUMNS))
+        edges = np.geomspace(LOWEST, self.highest, BANDS + 1) * self.size / sample_rate
+        whole = np.minimum(np.ceil(edges).astype(int), self.size // 2 + 1)
+        # A row shows the bins between its edges; one that is narrower than a bin its middle, between the two nearest.
+        self.wide = np.diff(whole) > 0
+        self.bins = np.stack([whole[:-1], whole[1:]], axis=1)[self.wide].ravel()
+        self.middle = (edges[:-1] + edges[1:]) / 2
         self.columns: list[np.ndarray] = []
         count = min(STRETCHES, max(1, length))
         # Those of np.array_split, without an array as long as the recording.
@@ -97,17 +102,11 @@ class Sketch:
 
     def _rows(self, magnitude: np.ndarray) -> np.ndarray:
         """Bins `(size/2 + 1,)` to rows `(BANDS,)`."""
-        rows = np.empty(BANDS)
-        edges = np.geomspace(LOWEST, self.highest, BANDS + 1) * self.size / self.sample_rate
-        for row, (low, high) in enumerate(itertools.pairwise(edges)):
-            first, last = int(np.ceil(low)), int(min(np.ceil(high), len(magnitude)))
-            if last > first:
-                rows[row] = magnitude[first:last].max()
-            else:
-                # Narrower than a bin: between the two nearest ones.
-                below, part = divmod((low + high) / 2, 1)
-                rows[row] = magnitude[int(below)] * (1 - part)
-                rows[row] += magnitude[min(int(below) + 1, len(magnitude) - 1)] * part
+        below = np.minimum(self.middle.astype(int), len(magnitude) - 1)
+        above, part = np.minimum(below + 1, len(magnitude) - 1), self.middle % 1
+        rows = magnitude[below] * (1 - part) + magnitude[above] * part
+        # Every second one of these maxima is of a row; one may begin where the bins end.
+        rows[self.wide] = np.maximum.reduceat(np.append(magnitude, 0.0), self.bins)[::2]
         return rows
 
 
