@@ -3,9 +3,9 @@
     python benchmarks/hours.py [--hours 3] [--folder FOLDER]
 
 The demo's mixture over and over, its level changing, stereo at 44.1 kHz, 16 bits; two sources whose priors are conv
-U-Nets of a few channels, untrained: each is its class's Wiener filter; one step. All else is as in any run of `separate`: blocks,
-windows, the rule for absent sources, resampling, pictures, three files written. The network's own memory is that of
-the windows in flight whatever the length; `benchmarks/long.py` has it. Three hours need 8 GB of disk.
+U-Nets of a few channels, untrained, so that each is its class's Wiener filter; one step. All else is as in any run of
+`separate`: blocks, windows, the rule for absent sources, resampling, pictures, three files written. The network's own
+memory is that of the windows in flight whatever the length; `benchmarks/long.py` has it. Three hours need 8 GB of disk.
 """
 
 from __future__ import annotations
