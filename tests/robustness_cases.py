@@ -331,7 +331,7 @@ CASES = [
     Case("unknown label, nothing near", sources("zzz"), "`sourceprior labels` lists the known ones"),
     Case("no source", sources(), "Name at least one source with -s"),
     Case("the same label 20 times", sources(*["speech"] * 20), "", 0),
-    Case("a source that is not there", sources("rain"), "rain does not sound like its source", 0),
+    Case("a source that is not there", sources("rain"), "rain is hardly heard", 0),
     Case("prior folder without a config", prior(None, b""), "holds no config.json"),
     Case("prior's name over 255 bytes", option("--prior", "x" * 300), "There is no folder"),
     Case("no permission to read a config", prior("own", b""), "config.json' cannot be read: Perm", patch=no_config),

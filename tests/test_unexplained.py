@@ -17,6 +17,7 @@ from sourceprior.labels import find
 from sourceprior.listening import rank
 from sourceprior.metrics import si_sdr
 from sourceprior.pieces import loudest
+from sourceprior.presence import HARDLY, heard
 from sourceprior.separation import alike
 
 QUICK = {"steps": 8, "candidates": 1}
@@ -65,10 +66,40 @@ def test_a_source_that_is_not_there_is_warned_of(priors, mixture):
     here = separate(mixture["mixture"], RATE, ["speech", "Bark"], prior=priors, **QUICK).report
     assert min(here["confidence"].values()) > 0.7
     assert here["warnings"] == []
+    assert min(here["heard_db"].values()) > -1
+    # Beside them it has next to nothing, and little of that is rain.
+    more = separate(mixture["mixture"], RATE, ["speech", "Bark", "rain"], prior=priors, **QUICK).report
+    assert more["heard_db"]["rain"] < -15
+    (warning,) = more["warnings"]
+    assert warning.startswith("rain is hardly heard (-")
     # Rain alone has to take all of it.
     alone, warning = separate(mixture["mixture"], RATE, ["rain"], prior=priors, **QUICK).report["warnings"]
     assert "Only one source is named" in alone
-    assert "rain does not sound like its source" in warning
+    assert "rain is hardly heard" in warning
+
+
+def test_a_source_that_is_heard_once_is_there(priors, mixture):
+    speech = band_noise("speech", 20 * RATE, level=0.05)
+    speech[8 * RATE : 9 * RATE] += band_noise("Bark", RATE, level=0.05)
+    report = separate(speech, RATE, ["speech", "Bark", "rain"], prior=priors, **QUICK).report
+    # 5 % of the time, and not more than an equal share of the energy there.
+    assert report["heard_db"]["Bark"] > HARDLY
+    assert report["heard_db"]["rain"] < HARDLY
+    assert [warning.split()[0] for warning in report["warnings"]] == ["rain"]
+
+
+def test_how_loud_a_recording_is_does_not_change_who_is_heard(priors, mixture):
+    loud, quiet = (
+        separate(gain * mixture["mixture"], RATE, ["speech", "Bark"], prior=priors, **QUICK).report["heard_db"]
+        for gain in (1.0, 1e-3)
+    )
+    assert loud == pytest.approx(quiet, abs=0.1)
+
+
+def test_nobody_is_heard_in_silence(priors):
+    sources = find(["speech", "Bark"], priors)
+    quiet = torch.full((8000,), 1e-3)
+    assert heard(torch.zeros(2, 8000), torch.zeros(8000), quiet, sources).tolist() == [-60, -60]
 
 
 def test_sources_that_are_hardly_told_apart_are_warned_of(priors, mixture):

@@ -32,7 +32,7 @@ from torch import Tensor
 from sourceprior.initial import standard_normal
 from sourceprior.labels import ANYTHING
 from sourceprior.likeness import likeness
-from sourceprior.local_level import GRID, around, between, step_samples
+from sourceprior.local_level import GRID, between, per_step, step_samples, sums_around
 from sourceprior.mixture import Mixture
 from sourceprior.priors import Source
 from sourceprior.stft import istft, smoothed, stft
@@ -87,7 +87,7 @@ def silence_absent(
     evidence = asked + level_of_stem
     sure = np.quantile(evidence, 0.75, axis=1, keepdims=True) > SURE
     *alike, whole = likeness(stems, y, evidence, rivals, step_samples(rate))
-    told = 2 * _decibel(_sums(np.array(alike)), _sums(whole))
+    told = 2 * _decibel(sums_around(np.array(alike), STRETCH), sums_around(whole, STRETCH))
     evidence = np.where(sure, asked + told, evidence + UNSURE)
     there = np.clip((evidence - ABSENT) / (PRESENT - ABSENT), 0, 1)
     there = lasting(np.maximum(loud, there))
@@ -135,19 +135,8 @@ def decibel(signals: Tensor, others: Tensor, mixture: Tensor, rate: int) -> np.n
 
     It is their product's sum over STRETCH seconds, in dB of the mixture's `(N,)` energy there.
     """
-    step = step_samples(rate)
-
-    def per_step(product: Tensor) -> np.ndarray:
-        padded = torch.nn.functional.pad(product, (0, -product.shape[-1] % step))
-        return np.asarray(padded.cpu().unfold(-1, step, step).double().sum(-1).numpy())
-
-    return _decibel(_sums(per_step(signals * others)), _sums(per_step(mixture * mixture)))
-
-
-def _sums(energies: np.ndarray) -> np.ndarray:
-    """Sums over STRETCH seconds around every step of energies `(..., steps)`; ends count as zeros."""
-    weight = np.ones(2 * round(STRETCH / 2 / GRID) + 1)
-    return np.apply_along_axis(around, -1, energies, weight)
+    shared, whole = per_step(signals * others, rate), per_step(mixture * mixture, rate)
+    return _decibel(sums_around(shared, STRETCH), sums_around(whole, STRETCH))
 
 
 def _decibel(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

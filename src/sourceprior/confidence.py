@@ -13,8 +13,6 @@ from sourceprior.windows import windowed
 
 LEVELS = (0.2, 0.5)
 """Noise levels in units of the stem's RMS."""
-DOUBTFUL = 0.5
-"""A confidence below this is reported: the source does not seem to be there."""
 
 
 def confidence(

@@ -62,6 +62,19 @@ def around(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.convolve(padded, weight, mode="valid")
 
 
+def per_step(products: Tensor, rate: int) -> np.ndarray:
+    """Sums of `(..., N)` over every GRID seconds, `(..., steps)`, the last one perhaps shorter; float64."""
+    step = step_samples(rate)
+    padded = torch.nn.functional.pad(products, (0, -products.shape[-1] % step))
+    return np.asarray(padded.cpu().unfold(-1, step, step).double().sum(-1).numpy())
+
+
+def sums_around(energies: np.ndarray, seconds: float) -> np.ndarray:
+    """Sums over so many seconds around every step of energies `(..., steps)`; ends count as zeros."""
+    weight = np.ones(2 * round(seconds / 2 / GRID) + 1)
+    return np.apply_along_axis(around, -1, energies, weight)
+
+
 def between(values: np.ndarray, step: int, start: int, stop: int) -> Tensor:
     """Values in the middle of steps of so many samples, joined by straight lines: samples start to stop, float32."""
     middles = (np.arange(len(values)) + 0.5) * step

@@ -19,13 +19,15 @@ import numpy as np
 import torch
 
 from sourceprior import audio
-from sourceprior.confidence import DOUBTFUL, confidence
+from sourceprior.confidence import confidence
 from sourceprior.errors import UserError, listed
 from sourceprior.formats import FileFormat
 from sourceprior.fullband import levelled, mid, spread
 from sourceprior.labels import find
 from sourceprior.library import PriorLike, load_priors
+from sourceprior.local_level import between
 from sourceprior.pieces import Pieces
+from sourceprior.presence import HARDLY, heard
 from sourceprior.priors import Source, with_precision
 from sourceprior.sampling import (
     Overview,
@@ -44,7 +46,7 @@ from sourceprior.survey import check_recording, oddities, survey
 from sourceprior.version import __version__
 
 FAINT = 1e-3
-"""A stem with less than this share of the energy is reported: its source may not be in the recording."""
+"""A stem with less than this share of the energy is not said to be like another: they are nothing, both of them."""
 ALIKE = 0.95
 """Stems that correlate more are reported: on valid such pairs gained 0.2 dB on the mixture, see docs/experiments.md."""
 UNEXPLAINED_DB = -20.0
@@ -247,6 +249,7 @@ class Separating:
         self.shared = torch.zeros(count, count, dtype=torch.float64)
         self.apart, self.sure = torch.zeros(2, count, dtype=torch.float64)
         self.energy, self.left = np.zeros(count), 0.0
+        self.clear = np.full(count, -60.0)
 
     def heard(self) -> Iterator[np.ndarray]:
         """The mid signal at the priors' rate, pieces `(n,)`."""
@@ -283,20 +286,21 @@ class Separating:
     def _stems(self) -> Iterator[np.ndarray]:
         """Stems at the priors' rate `(K, n)`, and what they leave unexplained as one more where it may be something."""
         whole: Overview = overview(self.heard(), self.rate)
-        heard = Pieces(self.heard())
-        chosen = self.settings
+        mixture = Pieces(self.heard())
+        chosen, position = self.settings, 0
         for part in solve_pieces(
             self.heard(), whole, self.sources, chosen, seed=self.seed, device=self.device, callback=self.callback
         ):
             stems, self.taken = part.stems, part.sources
-            sure = confidence(
-                stems,
-                with_precision(self.sources, chosen.precision),
-                segment=chosen.segment,
-                overlap=chosen.overlap,
-                batch=chosen.batch,
-                device=self.device,
-            )
+            length = stems.shape[1]
+            # Without a noise level they add up to it, and it need not be read once more.
+            y = stems.sum(0) if chosen.noise_db is None else torch.from_numpy(mixture.take(length))
+            levels = between(whole.levels, whole.step, position, position + length)
+            position += length
+            sources = with_precision(self.sources, chosen.precision)
+            same: Any = {name: getattr(chosen, name) for name in ("segment", "overlap", "batch")}
+            sure = confidence(stems, sources, **same, device=self.device)
+            self.clear = np.maximum(self.clear, heard(stems, y, levels, sources, **same, device=self.device))
             shared = stems.double() @ stems.double().T
             energy = shared.diagonal()
             self.shared += shared
@@ -304,7 +308,6 @@ class Separating:
             self.sure += energy * sure
             if chosen.noise_db is not None:
                 # What is left takes its share of every channel and of the band above, as the sources do.
-                y = torch.from_numpy(heard.take(stems.shape[1]))
                 stems = torch.cat([stems, (y - stems.sum(0))[None]])
             yield stems.numpy()
 
@@ -339,6 +342,8 @@ class Separating:
             "spread": {n: round(value, 4) for n, value in zip(names, (self.apart / weight).tolist(), strict=True)},
             # The part of a stem that its own prior restores from noise, 0 to 1, see `confidence`.
             "confidence": {n: round(value, 3) for n, value in zip(names, (self.sure / weight).tolist(), strict=True)},
+            # What it hears of a stem in noise, where that is most, in dB of an equal share of the mixture, see `heard`.
+            "heard_db": {n: round(value, 1) for n, value in zip(names, self.clear.tolist(), strict=True)},
             "alike": alike(names, self.shared.numpy()),
             "mixture_db": round(mixture_db, 2),
             "stems": {
@@ -403,12 +408,10 @@ def _stream(mixture: Any, sample_rate: int | None) -> tuple[audio.Stream, Callab
 def _doubts(report: Mapping[str, Any], share: Mapping[str, float]) -> list[str]:
     """A sentence for every stem that is hardly there, or not what its prior knows, and for stems that are the same."""
     faint = [
-        f"{n} got less than 0.1 % of the energy: it may not be in the recording." for n in share if share[n] < FAINT
-    ]
-    strange = [
-        f"{name} does not sound like its source (confidence {sure:.2f}): it may not be in the recording."
-        for name, sure in report["confidence"].items()
-        if sure < DOUBTFUL and share[name] >= FAINT
+        f"{name} is hardly heard ({value:.0f} dB of an equal share): it may not be in the recording, or is far below "
+        "the others."
+        for name, value in report["heard_db"].items()
+        if value < HARDLY
     ]
     same: list[list[str]] = []
     for n, others in report["alike"].items():
@@ -418,4 +421,4 @@ def _doubts(report: Mapping[str, Any], share: Mapping[str, float]) -> list[str]:
     mixed = [f"{listed(group)} were hardly told apart: their stems are much the same." for group in same]
     alone = "Only one source is named, so that the whole recording is given to it; add -s anything, or --residual stem."
     one = [alone] if len(share) == 1 and report["settings"]["noise_db"] is None else []
-    return one + faint + strange + mixed
+    return one + faint + mixed
