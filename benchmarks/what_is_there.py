@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--preset", default="fast")
     parser.add_argument("-n", "--count", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a mixture")
+    parser.add_argument("--lower", type=float, default=0.0, help="dB that the last source is lower than it was drawn")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seed", type=int, default=12, help="of the lists of mixtures")
     args = parser.parse_args()
@@ -62,6 +63,7 @@ def measure(task: str, args: argparse.Namespace, clips: list, usable: list[str])
         speech_as="single" if args.seconds <= 4 else "joined",
     ):  # fmt: skip
         truth = mixtures.render(spec, args.data)
+        truth[-1] *= 10 ** (-args.lower / 20)
         mixture = mixtures.mix(truth)
         absent = pick.choice([label for label in usable if label not in (*spec.labels, ANYTHING)])
         if "warned" in args.parts:

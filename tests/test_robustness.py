@@ -114,9 +114,9 @@ def row_of_the_page(name: str) -> str:
 
 
 def without_figures(row: str) -> str:
-    """A row without what depends on the machine's arithmetic: how many samples, what confidence, which of equals."""
+    """A row without what depends on the machine's arithmetic: how many samples, what is heard, which of equals."""
     row = re.sub(r"\d+ samples beyond full scale", "… samples beyond full scale", row)
-    row = re.sub(r"confidence \d\.\d+", "confidence …", row)
+    row = re.sub(r"-\d+ dB of an equal share", "… dB of an equal share", row)
     row = re.sub(r"speech_\d+ ", "speech_… ", row)
     return re.sub(r"(Note: [^.]*\.)( \1)+", r"\1", row)
 
