@@ -257,7 +257,7 @@ def test_killed_stopped_and_interrupted_it_goes_on_to_the_same_result(tmp_path, 
     for index in range(10):
         sf.write(place / f"{index}.wav", sound(2 + index / 10), RATE)
     # Enough steps that a recording takes longer than it takes to notice the one before.
-    words = command(prior_folders, place, "--steps", 100)
+    words = command(prior_folders, place, "--steps", 40)
     reports = lambda: sorted(out.glob("*/report.json"))  # noqa: E731
 
     for way, code, jobs in [
